@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The netns agent: the only process that joins the container's namespaces.
+ *
+ *   START --join, tap, configure--> HANDED OVER --drop everything--> SERVING --end of file--> gone
+ *
+ *   START        the caller's privileges; not dumpable before it joins, since the container's root
+ *                could trace it otherwise
+ *   SERVING      no capability, no descriptor but the socketpair, its own list of system calls
+ * It must not outlive the relay: the end of the socketpair ends it, whatever ended the relay.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent/protocol.h"
+#include "setup/namespace.h"
+#include "setup/netconf.h"
+#include "setup/tapdev.h"
+
+struct agent_config {
+	const struct target *target;
+	const char *tap_name;
+	bool vnet_hdr;
+	bool configure;
+	struct netconf netconf; /* with `configure` */
+	bool stay;              /* serve requests after the tap was handed over */
+	struct feature_set disabled_features;
+};
+
+struct agent_process {
+	int pid;
+	int sock; /* the relay's end: non-blocking, close-on-exec; -1 when the agent did not stay */
+};
+
+/* Forks the agent; it works while the caller prepares other things. 0 or a negative errno. */
+int agent_start(struct agent_process *agent, const struct agent_config *config);
+
+/* Waits until the tap has arrived. When the agent failed it has logged why: -ECHILD. */
+int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *ret_is_up);
+
+/* The agent's main loop once it holds nothing but its socket (for the tests, too): serves requests
+ * until end of file. Returns 0 at the end of file, else a negative errno. */
+int agent_serve(int sock);

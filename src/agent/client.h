@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The relay's side of the agent: asynchronous requests for sockets of the container's namespace,
+ * a bounded number at a time, each with a deadline. When the agent is gone every waiting request
+ * fails at once, and so does every later one; nobody ever waits for a dead agent.
+ */
+#pragma once
+
+#include "agent/protocol.h"
+#include "base/counter.h"
+#include "base/loop.h"
+
+#define AGENT_REQUESTS_MAX 64
+#define AGENT_TIMEOUT_NS   (5 * NS_PER_SEC)
+
+/* `fd` is the new socket, now the callee's, or a negative errno: -EPIPE when the agent is gone,
+ * -ETIMEDOUT, or why it could not make one. */
+typedef void agent_socket_fn(void *owner, uint64_t cookie, int fd);
+
+struct agent_client {
+	struct loop *loop;
+	struct counters *counters;
+	int sock; /* -1: gone */
+	uint32_t next_id;
+	struct agent_request {
+		bool waiting;
+		uint32_t id;
+		agent_socket_fn *done;
+		void *owner;
+		uint64_t cookie;
+		struct timer deadline;
+		struct agent_client *client;
+	} requests[AGENT_REQUESTS_MAX];
+};
+
+/* Takes the socket (-1: there is no agent) and watches it as HANDLE_AGENT. */
+int agent_client_init(
+	struct agent_client *client, int sock, struct loop *loop, struct counters *counters);
+/* Waiting requests fail with -EPIPE. */
+void agent_client_done(struct agent_client *client);
+
+/* 0: `done` will be called, never before this returns. Else it will not: -EPIPE (no agent),
+ * -EAGAIN (too many requests at a time), or why it could not be sent. */
+int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
+	agent_socket_fn *done, void *owner, uint64_t cookie);
+
+/* From the loop: HANDLE_AGENT. Returns -EPIPE once, when the agent is found gone. */
+int agent_client_ready(struct agent_client *client);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What relay and netns agent say to each other over a SOCK_SEQPACKET socketpair: fixed-size,
+ * typed messages, one per packet, at most one descriptor (SCM_RIGHTS) with each reply. Neither
+ * side trusts the other's numbers: the agent has met the container's namespace, the relay the
+ * container's packets.
+ */
+#pragma once
+
+#include <stdint.h>
+
+enum agent_message_type {
+	AGENT_TAP = 1,      /* agent -> relay, first: the tap, with its descriptor */
+	AGENT_SOCKET,       /* relay -> agent: make a socket; both ways the same id */
+	AGENT_SOCKET_REPLY, /* agent -> relay: the descriptor, or why not */
+};
+
+struct agent_tap {
+	uint8_t vnet_len;
+	uint8_t is_up; /* it was configured by the agent */
+};
+
+struct agent_socket {
+	int32_t family;
+	int32_t type;
+	int32_t protocol;
+};
+
+struct agent_message {
+	uint32_t type;
+	uint32_t id;   /* of the request; replies repeat it */
+	int32_t error; /* replies: 0, or a negative errno and no descriptor */
+	union {
+		struct agent_tap tap;
+		struct agent_socket socket;
+	};
+};
+
+/* Sends one message, with a descriptor when `fd` is not negative. Never blocks on a full socket:
+ * -EAGAIN. 0 or a negative errno. */
+int agent_send(int sock, const struct agent_message *message, int fd);
+
+/* Receives one message; *ret_fd is the descriptor that came with it or -1. 0, -EAGAIN, -EPIPE at
+ * the end, -EBADMSG for what is no message (descriptors that came with it are closed). */
+int agent_recv(int sock, struct agent_message *message, int *ret_fd);

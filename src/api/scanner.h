@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finds the end of the first JSON value (RFC 8259) in a stream of bytes by counting brackets and
+ * quotes, each byte once, so that a client that sends byte by byte costs O(n). It does not check
+ * the value: the parser does.
+ *
+ *   BEFORE --opening bracket--> NESTED --depth 0--> DONE
+ *   BEFORE --anything else----> SCALAR --white space--> DONE     (a string: its closing quote)
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json_scanner {
+	enum { SCAN_BEFORE, SCAN_NESTED, SCAN_SCALAR, SCAN_STRING, SCAN_DONE } state;
+	uint32_t depth;
+	bool in_string;
+	bool escaped;
+};
+
+/* Looks at `len` further bytes. Returns how many of them belong to the value (or to what stands
+ * before it) once it is complete, -1 as long as it is not. */
+ptrdiff_t json_scanner_feed(struct json_scanner *scanner, const char *bytes, size_t len);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The API socket: slirp4netns's protocol (docs: netns-helper-api(7)). One JSON request per
+ * connection, answered at the first complete value, then closed.
+ *
+ * It never costs a packet: everything is non-blocking, a turn reads one piece from each client that
+ * is ready, clients are bounded (the one that has been silent longest makes room), and each has a
+ * deadline.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/counter.h"
+#include "base/loop.h"
+#include "forward/forward.h"
+
+/* A request has at most so many bytes; slirp4netns's limit. */
+#define API_REQUEST_MAX 4095
+#define API_CLIENTS_MAX 256
+/* A client that is silent for so long is closed. */
+#define API_IDLE_NS (60 * NS_PER_SEC)
+
+struct api_server;
+
+/* What the requests need to know. */
+struct api_context {
+	struct forward *forward;
+	struct in_addr guest; /* the default guest_addr: N+100 */
+	struct counters *counters;
+};
+
+/* Binds `path` (mode 0600 from the first moment, a stale socket replaced, a live one or anything
+ * else -EADDRINUSE / -EEXIST) and listens. Errors are logged, naming the path, and returned as
+ * negative errno. Nothing is served before api_server_start(). */
+int api_server_open(struct api_server **ret_server, const char *path);
+/* Joins the loop. The server keeps the pointers. */
+int api_server_start(
+	struct api_server *server, struct loop *loop, const struct api_context *context);
+/* Closes all clients and the listener and unlinks the path, if it still is the socket made here;
+ * works after pivot_root too (the folder was kept open). NULL is nothing. */
+void api_server_free(struct api_server *server);
+
+/* The folder of the socket as O_PATH descriptor, for the sandbox to except; -1 without one. */
+int api_server_folder(const struct api_server *server);
+
+/* From the loop: HANDLE_API_LISTENER, HANDLE_API_CLIENT. */
+void api_server_accept(struct api_server *server);
+void api_server_client_ready(struct api_server *server, struct handle handle, uint32_t events);

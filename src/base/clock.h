@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The only place that asks the kernel for the time. The loop samples it once per turn; everything
+ * else is given `now_ns`.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* Larger than any instant: "never". */
+#define CLOCK_NEVER INT64_MAX
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+int64_t clock_now_ns(void);

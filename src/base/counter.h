@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything that is dropped, refused or repaired is counted here under a name of its own. SIGUSR1
+ * prints all counters, the exit line names those that are not zero.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* X(enumerator, name, what it counts) */
+#define COUNTERS(X)                                                                           \
+	X(FRAMES_IN, "frames_in", "frames read from the link")                                \
+	X(FRAMES_OUT, "frames_out", "frames written to the link")                             \
+	X(FRAMES_OUT_DROPPED, "frames_out_dropped", "frames that the link did not take")      \
+	X(DROP_TRUNCATED, "drop_truncated", "frames shorter than their headers say")          \
+	X(DROP_OVERSIZED, "drop_oversized", "frames longer than the link's MTU allows")       \
+	X(DROP_ETHERTYPE, "drop_ethertype", "frames neither ARP, IPv4 nor IPv6")              \
+	X(DROP_HEADER, "drop_header", "headers whose fields contradict each other")           \
+	X(DROP_CHECKSUM, "drop_checksum", "IPv4 headers with a wrong checksum")               \
+	X(DROP_FRAGMENT, "drop_fragment", "fragments that can belong to no datagram")         \
+	X(DROP_IPV6_DISABLED, "drop_ipv6_disabled", "IPv6 frames while IPv6 is off")          \
+	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent flag was cleared")     \
+	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
+	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
+	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
+	X(FORWARD_REFUSED, "forward_refused",                                                 \
+		"clients of published ports refused for want of descriptors")                 \
+	X(API_REQUESTS, "api_requests", "requests answered on the API socket")                \
+	X(API_ERRORS, "api_errors", "requests answered with an error")                        \
+	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \
+	X(AGENT_REQUESTS, "agent_requests", "sockets asked of the netns agent")               \
+	X(AGENT_ERRORS, "agent_errors", "requests that the netns agent could not fulfil")     \
+	X(SYSCALLS_REFUSED, "syscalls_refused", "system calls outside the sandbox's list")    \
+	X(LOG_DROPPED, "log_dropped", "log lines that would have blocked")
+
+enum counter {
+#define X(id, name, text) COUNTER_##id,
+	COUNTERS(X)
+#undef X
+		N_COUNTERS
+};
+
+struct counters {
+	uint64_t value[N_COUNTERS];
+};
+
+static inline void count(struct counters *counters, enum counter which)
+{
+	counters->value[which]++;
+}
+
+const char *counter_name(enum counter which);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The handful of macros that every file needs.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* GLib, where it is included, has the same. */
+#ifndef MIN
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#endif
+
+/* The structure of which `ptr` points to the member named `member`. */
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+#define PRINTF_LIKE(fmt, args)          __attribute__((format(printf, fmt, args)))
+
+#define NS_PER_MS                       INT64_C(1000000)
+#define NS_PER_SEC                      INT64_C(1000000000)

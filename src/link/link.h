@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The link: frames between the container and us, each behind its virtio-net header. `link_ops` is
+ * the first of the two interfaces through which the data path has effects (the other: host_ops).
+ * Behind it is a tap (tap.c) or, in tests, a fake.
+ *
+ * The buffer of a frame always begins with LINK_HEADER_LEN bytes of struct virtio_net_hdr_v1
+ * (Linux 3.10's header of 12 bytes); a link without such headers leaves it zero, which means: no
+ * offload was used. What may be in it, both ways, is said by `offloads`.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define LINK_HEADER_LEN 12
+/* The largest frame: 64 KiB of IP packet, an Ethernet header and a VLAN tag. */
+#define LINK_FRAME_MAX  (65536 + 18)
+#define LINK_BUFFER_LEN (LINK_HEADER_LEN + LINK_FRAME_MAX)
+
+/* Bits of link.offloads, named as the kernel names them for TUNSETOFFLOAD. */
+enum link_offload {
+	LINK_CSUM = 1 << 0,
+	LINK_TSO4 = 1 << 1,
+	LINK_TSO6 = 1 << 2,
+	LINK_TSO_ECN = 1 << 3,
+	LINK_USO = 1 << 4,
+};
+
+struct link;
+
+struct link_ops {
+	/* Reads one frame to `buf` (LINK_BUFFER_LEN bytes), header in front. Returns the frame's
+	 * length without the header, -EAGAIN when there is none now, -EMSGSIZE when it was too long
+	 * (it is gone then), -ENODEV when the link is gone for good. */
+	ssize_t (*recv)(struct link *link, uint8_t *buf);
+	/* Writes one frame; the first LINK_HEADER_LEN bytes of iov[0] are its header. Returns 0,
+	 * -EAGAIN when there is no room now, -EIO when the interface is down, -ENODEV when the link
+	 * is gone for good. Not taken means not sent: nothing is kept. */
+	int (*send)(struct link *link, const struct iovec *iov, int n_iov);
+	void (*close)(struct link *link);
+};
+
+struct link {
+	const struct link_ops *ops;
+	int fd; /* to be watched for EPOLLIN; -1: none */
+	uint32_t offloads;
+};

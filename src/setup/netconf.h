@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuring the namespace over rtnetlink (rtnetlink(7)), for --configure: lo up; the tap's MTU,
+ * MAC and up; address N+100; default route by N+2. Doing it again is no error.
+ */
+#pragma once
+
+#include <libmnl/libmnl.h>
+#include <net/ethernet.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct netconf {
+	const char *tap_name;
+	uint32_t mtu;
+	bool has_mac;
+	struct ether_addr mac;
+	struct in_addr address, netmask, gateway;
+};
+
+/* Applies it in the current network namespace. Logs which step failed and why ("cannot set MTU"),
+ * returns a negative errno. */
+int netconf_apply(const struct netconf *config);
+
+/* The messages, one builder each, for the tests; `buf` has MNL_SOCKET_BUFFER_SIZE bytes. */
+struct nlmsghdr *netconf_build_up(void *buf, int ifindex);
+struct nlmsghdr *netconf_build_mtu(void *buf, int ifindex, uint32_t mtu);
+struct nlmsghdr *netconf_build_mac(void *buf, int ifindex, const struct ether_addr *mac);
+struct nlmsghdr *netconf_build_address(void *buf, int ifindex, const struct netconf *config);
+struct nlmsghdr *netconf_build_route(void *buf, int ifindex, const struct netconf *config);

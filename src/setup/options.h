@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line. One table (option_table) drives getopt_long(3), --help, the shell completions
+ * and the test that the manual page agrees; options_check() then looks at what the options say
+ * together. COMPATIBLE: names, grammar, order of checks and messages are slirp4netns 1.3's.
+ */
+#pragma once
+
+#include <net/ethernet.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "setup/features.h"
+
+enum personality { PERSONALITY_NETNS_HELPER, PERSONALITY_SLIRP4NETNS };
+
+enum target_kind { TARGET_PID, TARGET_PATH, TARGET_TAPFD, TARGET_BESS };
+
+enum stack_kind { STACK_LIBSLIRP };
+
+enum sandbox_mode {
+	SANDBOX_UNSET, /* as the personality says */
+	SANDBOX_AUTO,
+	SANDBOX_REQUIRE,
+	SANDBOX_OFF,
+};
+
+struct options {
+	enum personality personality;
+
+	enum target_kind target;
+	int pid;                 /* TARGET_PID */
+	const char *target_path; /* TARGET_PATH, TARGET_BESS */
+	int tapfd;               /* TARGET_TAPFD */
+	char tap_name[16];       /* IFNAMSIZ */
+	const char *userns_path;
+	bool quit_with_target;
+
+	bool configure;
+	int exit_fd;  /* -1: none; may be a number that is not open */
+	int ready_fd; /* -1: none; may be a number that is not open */
+	uint32_t mtu;
+	bool has_mac;
+	struct ether_addr mac;
+
+	/* All derived from --cidr, network byte order. */
+	struct in_addr network, netmask, gateway, dns, dhcp_start, guest;
+
+	bool ipv6;
+	bool host_loopback;
+	bool dns_enabled;
+	bool has_outbound, has_outbound6;
+	struct sockaddr_in outbound;
+	struct sockaddr_in6 outbound6;
+
+	const char *api_socket;
+	enum stack_kind stack;
+
+	bool enable_sandbox; /* asked for by name: failure is fatal */
+	bool enable_seccomp; /* asked for by name: failure is fatal */
+	bool disable_seccomp;
+	enum sandbox_mode sandbox;
+	struct feature_set disabled_features;
+	bool show_features;
+	enum log_level log_level;
+
+	/* The arguments of the options that are looked at only after all were parsed. */
+	const char *cidr_arg, *netns_type_arg, *target_type_arg, *outbound_arg, *outbound6_arg,
+		*macaddress_arg;
+};
+
+enum options_outcome {
+	OPTIONS_OK,
+	OPTIONS_EXIT_OK,    /* --help, --version: printed, end with 0 */
+	OPTIONS_EXIT_ERROR, /* the message was printed, end with 1 */
+};
+
+/* Which descriptors the numbers on the command line meant is decided by the caller before anything
+ * is opened. Pointers into argv stay in `options`. */
+enum options_outcome options_parse(struct options *options, int argc, char **argv);
+
+enum option_argument { ARGUMENT_NONE, ARGUMENT_REQUIRED };
+
+struct option_row {
+	const char *name;     /* without the dashes */
+	char letter;          /* 0: none */
+	const char *argument; /* shown in --help: "FD"; NULL: takes none */
+	const char *help;     /* one line; NULL: not shown (deprecated) */
+	/* Words that may follow, separated by spaces, for the completions; "@file" for a path. */
+	const char *words;
+	enum options_outcome (*parse)(struct options *options, const char *argument);
+};
+
+extern const struct option_row option_table[];
+extern const size_t n_option_rows;
+
+/* "Usage: ..." and the table. */
+void options_print_usage(FILE *out, const char *program, enum personality personality);
+void options_print_version(FILE *out, enum personality personality);
+
+/* Writes the completion script for a shell, "bash", "zsh" or "fish", to `out`. -EINVAL: no such
+ * shell. Used at build time. */
+int options_print_completion(FILE *out, const char *shell);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The system calls of the relay and of the agent: one table, one reason each.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* In which process a call is allowed. */
+enum rule_process { RULE_RELAY = 1 << 0, RULE_AGENT = 1 << 1, RULE_SANITIZER = 1 << 2 };
+
+struct rule_argument {
+	uint8_t index;  /* which argument, 0..5 */
+	uint64_t mask;  /* bits that are compared; 0: this condition is not used */
+	uint64_t value; /* what they must be */
+};
+
+struct sandbox_rule {
+	const char *syscall;
+	uint8_t processes; /* of enum rule_process */
+	struct rule_argument when[2];
+	const char *reason;
+};
+
+extern const struct sandbox_rule sandbox_allowed[];
+extern const size_t n_sandbox_allowed;
+
+/* Calls that end the process at once: nothing harmless makes them. Everything in neither list is
+ * trapped, counted and answered with ENOSYS. */
+extern const char *const sandbox_fatal[];
+extern const size_t n_sandbox_fatal;
