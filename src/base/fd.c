@@ -58,12 +58,12 @@ static int close_range_all_but(const int *keep, size_t n_keep)
 #endif
 }
 
-void fd_close_all_but(const int *keep, size_t n_keep)
+void fd_close_all_but(const int *keep, size_t n_keep, bool may_close_range)
 {
 	struct dirent *entry;
 	DIR *dir;
 
-	if (close_range_all_but(keep, n_keep) == 0)
+	if (may_close_range && close_range_all_but(keep, n_keep) == 0)
 		return;
 	dir = opendir("/proc/self/fd");
 	if (!dir)

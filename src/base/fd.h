@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,9 +23,9 @@ static inline int fd_take(int *fd)
 	return taken;
 }
 
-/* Closes every descriptor from 3 on that is not in `keep` (any order, negative ones ignored).
- * close_range(2) where the kernel has it (5.9), else by /proc/self/fd. */
-void fd_close_all_but(const int *keep, size_t n_keep);
+/* Closes every descriptor from 3 on that is not in `keep` (any order, negative ones ignored): with
+ * close_range(2) where the kernel has it (5.9) and it may be used, else by /proc/self/fd. */
+void fd_close_all_but(const int *keep, size_t n_keep, bool may_close_range);
 
 /* Opens /dev/null on each of 0, 1 and 2 that is closed, so that nothing else gets these numbers. */
 int fd_fill_stdio(void);

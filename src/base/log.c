@@ -97,14 +97,29 @@ int log_errno(enum log_level level, int error, const char *format, ...)
 	return error;
 }
 
-void log_stdout(const char *format, ...)
+static void plain_va(int fd, const char *format, va_list args)
 {
 	char line[PIPE_BUF];
 	size_t len = 0;
+
+	append(line, &len, format, args);
+	finish_line(fd, line, len);
+}
+
+void log_plain(const char *format, ...)
+{
 	va_list args;
 
 	va_start(args, format);
-	append(line, &len, format, args);
+	plain_va(STDERR_FILENO, format, args);
 	va_end(args);
-	finish_line(STDOUT_FILENO, line, len);
+}
+
+void log_stdout(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	plain_va(STDOUT_FILENO, format, args);
+	va_end(args);
 }

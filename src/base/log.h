@@ -26,6 +26,10 @@ int log_errno(enum log_level level, int error, const char *format, ...) PRINTF_L
 #define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
+/* A line on standard error that is asked for, whatever the level, and that programs may read:
+ * without the name. */
+void log_plain(const char *format, ...) PRINTF_LIKE(1, 2);
+
 /* A line on standard output, under the same rules, without the name. */
 void log_stdout(const char *format, ...) PRINTF_LIKE(1, 2);
 

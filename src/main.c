@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The phases of a start, in order: options > target > agent and tap > API socket > parts > sandbox
+ * > ready > loop > end. Each needs less than the one before; after the sandbox nothing is opened by
+ * path but /etc/resolv.conf (libslirp).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "relay.h"
+#include "setup/bess.h"
+#include "setup/namespace.h"
+#include "setup/options.h"
+#include "setup/sandbox.h"
+#include "setup/tapdev.h"
+
+/* Named outcome of a phase: end now, with status 0. */
+#define START_ENDS 1
+
+struct start {
+	struct options options;
+	struct target target;
+	struct agent_process agent;
+	struct tapdev tap;
+	bool tap_is_up;
+	bool exit_fd_is_dead; /* the number was not open: ends right after the ready byte */
+	uint64_t descriptor_limit;
+	struct api_server *api;
+	int signal_fd;
+};
+
+/* What a careless caller may have left us: closed stdio, ignored or blocked signals. */
+static int tidy_inheritance(void)
+{
+	const struct sigaction ignored = {.sa_handler = SIG_IGN};
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGCHLD, SIG_DFL);
+	sigaction(SIGPIPE, &ignored, NULL);
+	return fd_fill_stdio();
+}
+
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* Decided before anything is opened, since an own descriptor could get the number. */
+static int check_passed_fds(struct start *start)
+{
+	struct options *options = &start->options;
+
+	if (options->exit_fd >= 0 && !is_open(options->exit_fd)) {
+		start->exit_fd_is_dead = true;
+		options->exit_fd = -1;
+	}
+	if (options->ready_fd >= 0 && !is_open(options->ready_fd))
+		options->ready_fd = -1;
+	if (options->target == TARGET_TAPFD && !is_open(options->tapfd))
+		return log_errno(LOG_LEVEL_ERROR, -EBADF, "tapfd %d", options->tapfd);
+	return 0;
+}
+
+/* Namespace paths may be /proc/self/fd/N of the caller's, so they are opened before the rest of
+ * what was inherited is closed. */
+static int open_target(struct start *start)
+{
+	const struct options *options = &start->options;
+	int r = target_open(&start->target, options);
+	const int keep[] = {options->exit_fd, options->ready_fd,
+		options->target == TARGET_TAPFD ? options->tapfd : -1, start->target.netns_fd,
+		start->target.userns_fd, start->target.pidfd};
+
+	if (r < 0)
+		return r;
+	fd_close_all_but(keep, ARRAY_SIZE(keep),
+		!feature_in(options->disabled_features, FEATURE_CLOSE_RANGE));
+	if (fd_raise_limit(&start->descriptor_limit) < 0)
+		log_warning("the descriptor limit stays at %llu",
+			(unsigned long long)start->descriptor_limit);
+	return 0;
+}
+
+static int start_agent(struct start *start)
+{
+	const struct options *options = &start->options;
+	const struct agent_config config = {
+		.target = &start->target,
+		.tap_name = options->tap_name,
+		.vnet_hdr = !feature_in(options->disabled_features, FEATURE_VNET_HDR),
+		.configure = options->configure,
+		.netconf =
+			{
+				.tap_name = options->tap_name,
+				.mtu = options->mtu,
+				.has_mac = options->has_mac,
+				.mac = options->mac,
+				.address = options->guest,
+				.netmask = options->netmask,
+				.gateway = options->gateway,
+			},
+		.stay = !feature_in(options->disabled_features, FEATURE_AGENT),
+		.disabled_features = options->disabled_features,
+	};
+	int r = agent_start(&start->agent, &config);
+
+	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "cannot start the netns agent") : 0;
+}
+
+static int open_link(struct start *start, struct tap_link *link)
+{
+	const struct options *options = &start->options;
+	int fd, r;
+
+	switch (options->target) {
+	case TARGET_BESS:
+		r = bess_accept(options->target_path, options->exit_fd, &fd);
+		if (r == -ECANCELED)
+			return START_ENDS;
+		if (r == 0)
+			tap_link_init_socket(link, fd);
+		return r;
+	case TARGET_TAPFD:
+		r = tapdev_adopt(&start->tap, options->tapfd);
+		break;
+	default:
+		r = agent_wait_tap(&start->agent, &start->tap, &start->tap_is_up);
+	}
+	if (r == 0)
+		tap_link_init(link, start->tap.fd, start->tap.vnet_len);
+	return r;
+}
+
+/* From here on a signal is an event; before, it ends the program at once with nothing to clean up.
+ */
+static int open_signals(struct start *start)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	start->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return start->signal_fd < 0 ? log_errno(LOG_LEVEL_ERROR, -errno, "signalfd") : 0;
+}
+
+static int open_api(struct start *start)
+{
+	const char *path = start->options.api_socket;
+
+	return path ? api_server_open(&start->api, path) : 0;
+}
+
+static int init_relay(struct start *start, struct relay *relay)
+{
+	const struct relay_parts parts = {
+		.options = &start->options,
+		.descriptor_limit = start->descriptor_limit,
+		.api = start->api,
+		.signal_fd = fd_take(&start->signal_fd),
+		.exit_fd = start->options.exit_fd,
+		.target_fd = start->target.pidfd,
+		.agent_sock = start->agent.sock,
+		.link_is_up = start->tap_is_up,
+	};
+
+	return relay_init(relay, &parts);
+}
+
+static enum sandbox_wish root_wish(const struct options *options)
+{
+	if (options->enable_sandbox || options->sandbox == SANDBOX_REQUIRE)
+		return SANDBOX_MUST;
+	if (options->sandbox == SANDBOX_OFF)
+		return SANDBOX_NO;
+	if (options->sandbox == SANDBOX_AUTO)
+		return SANDBOX_TRY;
+	/* Podman's no_pivot_root relies on it that slirp4netns does nothing unasked. */
+	return options->personality == PERSONALITY_SLIRP4NETNS ? SANDBOX_NO : SANDBOX_TRY;
+}
+
+static int enter_sandbox(struct start *start)
+{
+	const struct options *options = &start->options;
+	enum sandbox_wish by_default =
+		options->sandbox == SANDBOX_REQUIRE ? SANDBOX_MUST : SANDBOX_TRY;
+	const struct sandbox_plan plan = {
+		.empty_root = root_wish(options),
+		.landlock = options->sandbox == SANDBOX_OFF ? SANDBOX_NO : by_default,
+		.seccomp = options->disable_seccomp ? SANDBOX_NO
+			: options->enable_seccomp   ? SANDBOX_MUST
+						    : by_default,
+		.capabilities = options->enable_sandbox ? SANDBOX_MUST : by_default,
+		.slirp4netns_role = options->personality == PERSONALITY_SLIRP4NETNS,
+		.same_userns = start->target.same_userns,
+		.keep_folder = api_server_folder(start->api),
+		.target_userns = start->target.userns_fd,
+		.disabled_features = options->disabled_features,
+	};
+	int r = sandbox_enter(&plan);
+
+	fd_close(&start->target.userns_fd);
+	return r;
+}
+
+/* Readers take one byte, some of them no more (COMPAT 1.6). */
+static void tell_ready(struct start *start)
+{
+	int *fd = &start->options.ready_fd;
+
+	if (*fd < 0)
+		return;
+	while (write(*fd, "1", 1) < 0 && errno == EINTR)
+		;
+	fd_close(fd);
+}
+
+static int start_up(struct start *start, struct relay *relay)
+{
+	bool has_namespace =
+		start->options.target == TARGET_PID || start->options.target == TARGET_PATH;
+	int r;
+
+	if ((r = check_passed_fds(start)) != 0 || (r = open_target(start)) != 0)
+		return r;
+	if (has_namespace && (r = start_agent(start)) != 0)
+		return r;
+	fd_close(&start->target.netns_fd);
+	options_print_banner(&start->options);
+	if ((r = open_link(start, &relay->tap)) != 0 || (r = open_signals(start)) != 0 ||
+		(r = open_api(start)) != 0)
+		return r;
+	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start)) != 0) {
+		api_server_free(start->api);
+		return r;
+	}
+	tell_ready(start);
+	return 0;
+}
+
+static int exit_status(enum relay_end end)
+{
+	return end == RELAY_LINK_GONE || end == RELAY_FAILED ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	static struct relay relay;
+	struct start start = {.signal_fd = -1, .agent = {.sock = -1}, .tap = {.fd = -1}};
+	int r;
+
+	if (tidy_inheritance() < 0)
+		return EXIT_FAILURE;
+	switch (options_parse(&start.options, argc, argv)) {
+	case OPTIONS_EXIT_OK:
+		return EXIT_SUCCESS;
+	case OPTIONS_EXIT_ERROR:
+		return EXIT_FAILURE;
+	case OPTIONS_OK:
+		break;
+	}
+	r = start_up(&start, &relay);
+	if (r != 0)
+		return r == START_ENDS ? EXIT_SUCCESS : EXIT_FAILURE;
+	if (start.exit_fd_is_dead)
+		relay.end = RELAY_EXIT_FD;
+	else
+		relay_run(&relay);
+	relay_stop(&relay);
+	return exit_status(relay.end);
+}

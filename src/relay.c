@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "relay.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "setup/sandbox.h"
+
+/* Frames taken from the link in one turn, so that nobody else waits longer than for these. */
+#define LINK_BATCH 64
+
+/* How long bytes that the container was told have arrived are still written at the end. */
+#define DRAIN_NS (1 * NS_PER_SEC)
+
+/* ---- counters ---- */
+
+static void update_counters(struct relay *relay)
+{
+	int last;
+
+	relay->counters.value[COUNTER_SYSCALLS_REFUSED] = sandbox_refused_calls(&last);
+	relay->counters.value[COUNTER_LOG_DROPPED] = log_dropped();
+}
+
+static void print_counters(struct relay *relay)
+{
+	update_counters(relay);
+	for (size_t i = 0; i < N_COUNTERS; i++)
+		log_plain("%s %llu", counter_name((enum counter)i),
+			(unsigned long long)relay->counters.value[i]);
+}
+
+/* " name=value" of all that are not zero. */
+static void format_counters(struct relay *relay, char *text, size_t size)
+{
+	size_t at = 0;
+
+	update_counters(relay);
+	text[0] = '\0';
+	for (size_t i = 0; i < N_COUNTERS && at < size; i++)
+		if (relay->counters.value[i])
+			at += (size_t)snprintf(text + at, size - at, " %s=%llu",
+				counter_name((enum counter)i),
+				(unsigned long long)relay->counters.value[i]);
+}
+
+/* The first of each run of refused system calls is worth a line: something is missing in the list.
+ */
+static void report_refused_calls(struct relay *relay)
+{
+	char name[32];
+	int last;
+	uint64_t n = sandbox_refused_calls(&last);
+
+	if (n == relay->n_refused_seen)
+		return;
+	relay->n_refused_seen = n;
+	if (last == relay->last_refused)
+		return;
+	relay->last_refused = last;
+	log_warning("system call %s (%d) is not on the sandbox's list, refused with ENOSYS",
+		sandbox_syscall_name(last, name, sizeof(name)), last);
+}
+
+/* ---- events ---- */
+
+static void end_with(struct relay *relay, enum relay_end end)
+{
+	if (relay->end == RELAY_RUNS)
+		relay->end = end;
+}
+
+static void reap_children(void)
+{
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
+static void take_signals(struct relay *relay)
+{
+	struct signalfd_siginfo info;
+
+	while (read(relay->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGUSR1:
+			print_counters(relay);
+			break;
+		case SIGCHLD:
+			reap_children();
+			break;
+		default:
+			relay->end_signal = (int)info.ssi_signo;
+			end_with(relay, RELAY_SIGNAL);
+		}
+	}
+}
+
+static void take_frames(struct relay *relay, uint32_t events)
+{
+	struct link *link = &relay->tap.link;
+	ssize_t n;
+
+	for (int i = 0; i < LINK_BATCH; i++) {
+		n = link->ops->recv(link, relay->frame);
+		if (n == -EAGAIN)
+			break;
+		if (n == -EMSGSIZE)
+			continue;
+		if (n < 0) {
+			end_with(relay, RELAY_LINK_GONE);
+			return;
+		}
+		count(&relay->counters, COUNTER_FRAMES_IN);
+		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, (size_t)n);
+	}
+	/* A tap without its device is in error and never readable again. */
+	if (n == -EAGAIN && events & (EPOLLERR | EPOLLHUP))
+		end_with(relay, RELAY_LINK_GONE);
+}
+
+static void agent_event(struct relay *relay)
+{
+	if (agent_client_ready(&relay->agent) == -EPIPE)
+		log_warning(
+			"the netns agent is gone; what needs sockets of the namespace will fail");
+}
+
+static void dispatch(void *owner, struct handle handle, uint32_t events)
+{
+	struct relay *relay = owner;
+
+	switch ((enum handle_kind)handle.kind) {
+	case HANDLE_LINK:
+		relay->link_events |= events;
+		break;
+	case HANDLE_SLIRP:
+		bridge_ready(&relay->bridge, handle, events);
+		break;
+	case HANDLE_API_LISTENER:
+		api_server_accept(relay->api);
+		break;
+	case HANDLE_API_CLIENT:
+		api_server_client_ready(relay->api, handle, events);
+		break;
+	case HANDLE_AGENT:
+		agent_event(relay);
+		break;
+	case HANDLE_SIGNAL:
+		take_signals(relay);
+		break;
+	case HANDLE_EXIT_FD:
+		end_with(relay, RELAY_EXIT_FD);
+		break;
+	case HANDLE_TARGET:
+		end_with(relay, RELAY_TARGET_GONE);
+		break;
+	case HANDLE_NONE:
+		break;
+	}
+}
+
+/* libslirp's events come before frames: its list is good only until the first frame. */
+static int turn(struct relay *relay, int64_t deadline_ns)
+{
+	int r;
+
+	relay->link_events = 0;
+	r = loop_turn(&relay->loop, MIN(deadline_ns, relay->bridge.deadline_ns), dispatch, relay);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot wait for events");
+	if (relay->link_events)
+		take_frames(relay, relay->link_events);
+	bridge_finish(&relay->bridge);
+	report_refused_calls(relay);
+	return 0;
+}
+
+enum relay_end relay_run(struct relay *relay)
+{
+	while (relay->end == RELAY_RUNS)
+		if (turn(relay, CLOCK_NEVER) < 0)
+			end_with(relay, RELAY_FAILED);
+	return relay->end;
+}
+
+/* ---- the end ---- */
+
+static void log_end(struct relay *relay)
+{
+	char counters[1024];
+	enum log_level level = LOG_LEVEL_INFO;
+	const char *why = "";
+
+	switch (relay->end) {
+	case RELAY_RUNS:
+		return;
+	case RELAY_EXIT_FD:
+		why = "exit-fd hung up";
+		break;
+	case RELAY_SIGNAL:
+		why = strsignal(relay->end_signal);
+		break;
+	case RELAY_TARGET_GONE:
+		why = "the target process has ended";
+		break;
+	case RELAY_LINK_GONE:
+		why = "the tap device is gone";
+		level = LOG_LEVEL_ERROR;
+		break;
+	case RELAY_FAILED:
+		why = "the event loop failed";
+		level = LOG_LEVEL_ERROR;
+		break;
+	}
+	format_counters(relay, counters, sizeof(counters));
+	log_line(level, "ends: %s;%s", why, counters);
+}
+
+static void drain(struct relay *relay)
+{
+	int64_t until_ns = relay->loop.now_ns + DRAIN_NS;
+
+	while (bridge_has_unsent(&relay->bridge) && relay->loop.now_ns < until_ns)
+		if (turn(relay, until_ns) < 0)
+			return;
+}
+
+void relay_stop(struct relay *relay)
+{
+	forward_close_all(relay->forward);
+	relay->bridge.link = NULL;
+	relay->tap.link.ops->close(&relay->tap.link);
+	agent_client_done(&relay->agent);
+	api_server_free(relay->api);
+	relay->api = NULL;
+	drain(relay);
+	forward_free(relay->forward);
+	bridge_done(&relay->bridge);
+	fd_close(&relay->signal_fd);
+	loop_done(&relay->loop);
+	log_end(relay);
+}
+
+/* ---- the beginning ---- */
+
+static void set_policy(struct policy *policy, const struct options *options)
+{
+	*policy = (struct policy){
+		.network = options->network,
+		.netmask = options->netmask,
+		.gateway = options->gateway,
+		.dns = options->dns,
+		.guest = options->guest,
+		.gateway6.s6_addr = {0xfd, [15] = 2},
+		.dns6.s6_addr = {0xfd, [15] = 3},
+		.ipv6 = options->ipv6,
+		.host_loopback = options->host_loopback,
+	};
+}
+
+static int watch(struct relay *relay, int fd, uint32_t events, enum handle_kind kind)
+{
+	if (fd < 0)
+		return 0;
+	return loop_watch(&relay->loop, fd, events, (struct handle){.kind = kind});
+}
+
+/* EPERM: a regular file or /dev/null, which never hangs up (COMPAT 1.6). */
+static int watch_exit_fd(struct relay *relay, int fd)
+{
+	int r = watch(relay, fd, 0, HANDLE_EXIT_FD);
+
+	return r == -EPERM ? 0 : r;
+}
+
+static int start_bridge(struct relay *relay, const struct relay_parts *parts)
+{
+	struct options *options = parts->options;
+	const struct bridge_config config = {
+		.policy = &relay->policy,
+		.dhcp_start = options->dhcp_start,
+		.mtu = options->mtu,
+		.dns_enabled = options->dns_enabled,
+		.outbound = options->has_outbound ? &options->outbound : NULL,
+		.outbound6 = options->has_outbound6 ? &options->outbound6 : NULL,
+		.descriptor_limit = parts->descriptor_limit,
+	};
+	int r;
+
+	hostsock_init(&relay->hostsock, &relay->loop);
+	r = bridge_init(&relay->bridge, &config, &relay->tap.link, &relay->hostsock.host,
+		&relay->loop, &relay->counters);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "libslirp refuses its configuration");
+	hostfwd_init(&relay->hostfwd, &relay->bridge);
+	if (parts->link_is_up)
+		bridge_link_up(&relay->bridge);
+	return 0;
+}
+
+static int start_api(struct relay *relay)
+{
+	const struct api_context context = {
+		.forward = relay->forward,
+		.guest = relay->policy.guest,
+		.counters = &relay->counters,
+	};
+
+	return relay->api ? api_server_start(relay->api, &relay->loop, &context) : 0;
+}
+
+int relay_init(struct relay *relay, const struct relay_parts *parts)
+{
+	int r = loop_init(&relay->loop);
+
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot make an event loop");
+	relay->api = parts->api;
+	relay->signal_fd = parts->signal_fd;
+	set_policy(&relay->policy, parts->options);
+	r = start_bridge(relay, parts);
+	if (r < 0)
+		return r;
+	relay->forward = forward_new(&relay->hostfwd.backend);
+	if (!relay->forward)
+		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
+	if ((r = watch(relay, relay->tap.link.fd, EPOLLIN, HANDLE_LINK)) < 0 ||
+		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
+		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
+		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
+		(r = agent_client_init(
+			 &relay->agent, parts->agent_sock, &relay->loop, &relay->counters)) < 0 ||
+		(r = start_api(relay)) < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
+	return 0;
+}

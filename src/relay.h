@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The composition root: owns all parts by value, so that several relays could run side by side (but
+ * for libslirp's globals), and holds the two dispatches, of events and of frames.
+ *
+ * It starts when everything that needs privileges or paths has been done (main.c, setup/).
+ */
+#pragma once
+
+#include "agent/client.h"
+#include "api/server.h"
+#include "base/counter.h"
+#include "base/loop.h"
+#include "flow/policy.h"
+#include "forward/forward.h"
+#include "host/hostsock.h"
+#include "link/tap.h"
+#include "setup/options.h"
+#include "slirp/bridge.h"
+#include "slirp/hostfwd.h"
+
+/* Why it ended; the exit status and the last log line follow from it. */
+enum relay_end {
+	RELAY_RUNS = 0,
+	RELAY_EXIT_FD,
+	RELAY_SIGNAL,
+	RELAY_TARGET_GONE,
+	RELAY_LINK_GONE,
+	RELAY_FAILED,
+};
+
+struct relay {
+	struct loop loop;
+	struct counters counters;
+	struct policy policy;
+	struct tap_link tap;
+	struct hostsock hostsock;
+	struct bridge bridge;
+	struct hostfwd hostfwd;
+	struct forward *forward;
+	struct api_server *api; /* NULL: none */
+	struct agent_client agent;
+	int signal_fd;
+	enum relay_end end;
+	int end_signal;
+	uint32_t link_events;    /* of this turn */
+	uint64_t n_refused_seen; /* refused system calls that were reported already, and the last */
+	int last_refused;
+	uint8_t frame[LINK_BUFFER_LEN];
+};
+
+/* What main() has prepared; descriptors become the relay's but for exit_fd and target_fd. */
+struct relay_parts {
+	struct options *options; /* the outbound addresses are kept by libslirp */
+	uint64_t descriptor_limit;
+	struct api_server *api;
+	int signal_fd;
+	int exit_fd;    /* -1: none */
+	int target_fd;  /* pidfd, -1: none */
+	int agent_sock; /* -1: no agent */
+	bool link_is_up;
+};
+
+/* Everything that allocates or can fail, before the sandbox. relay->tap is set already. 0 or a
+ * negative errno, logged. */
+int relay_init(struct relay *relay, const struct relay_parts *parts);
+/* Runs until something ends it; returns what. */
+enum relay_end relay_run(struct relay *relay);
+/* Published ports and the link first, at once; then what was acknowledged is written for at most a
+ * second; logs the last line. */
+void relay_stop(struct relay *relay);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libslirp behind our link, our host and our clock. GLib and libslirp stay inside this folder.
+ *
+ * One turn, in this order, since libslirp's socket indices are good only from one list to the next:
+ *   1. bridge_ready()  for each event of one of its descriptors
+ *   2. bridge_input()  for each frame of the container; the first one of a turn begins it
+ *   3. bridge_finish() hands over the rest of the events, renews the list, sets the deadline
+ * A turn in which nothing of libslirp's is due costs nothing.
+ *
+ * libslirp keeps its time and its resolver's address in globals: one bridge per process.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/counter.h"
+#include "base/loop.h"
+#include "flow/policy.h"
+#include "host/host.h"
+#include "link/link.h"
+#include "slirp/filter.h"
+#include "slirp/interest.h"
+
+struct Slirp;
+struct bridge_timer;
+
+struct bridge_config {
+	const struct policy *policy;
+	struct in_addr dhcp_start;
+	uint32_t mtu;
+	bool dns_enabled;
+	struct sockaddr_in *outbound;   /* NULL: the host's choice; kept by libslirp */
+	struct sockaddr_in6 *outbound6; /* likewise */
+	uint64_t descriptor_limit;
+};
+
+struct bridge {
+	struct Slirp *slirp;
+	struct link *link; /* NULL once it is closed: frames for it are dropped */
+	struct loop *loop;
+	struct counters *counters;
+	struct interest interest;
+	struct filter filter;
+	struct bridge_timer *ra_timer;
+	int64_t deadline_ns; /* libslirp's own timeouts */
+	uint64_t descriptor_limit;
+	bool is_due;      /* something of libslirp's is to be looked at in this turn */
+	bool has_begun;   /* its events of this turn were handed over */
+	bool new_forward; /* a published port was added since the last list */
+	bool seen_ipv6;
+};
+
+/* 0, or -EINVAL when libslirp refuses the configuration. Keeps all pointers. */
+int bridge_init(struct bridge *bridge, const struct bridge_config *config, struct link *link,
+	struct host *host, struct loop *loop, struct counters *counters);
+void bridge_done(struct bridge *bridge);
+
+/* The container's interface is up: it is told at once where the router is (RFC 4861 6.2.4), and
+ * not only when it asks. */
+void bridge_link_up(struct bridge *bridge);
+
+void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events);
+/* An Ethernet frame without its virtio-net header; it may be changed. */
+void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len);
+void bridge_finish(struct bridge *bridge);
+
+/* Whether bytes that the container was told have arrived still wait for a host socket. */
+bool bridge_has_unsent(struct bridge *bridge);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "slirp/hostfwd.h"
+
+#include <errno.h>
+#include <libslirp.h>
+
+#include "base/util.h"
+
+/* libslirp's list of sockets has changed. */
+static struct Slirp *touch(struct bridge *bridge)
+{
+	bridge->is_due = true;
+	return bridge->slirp;
+}
+
+static int hostfwd_bind(struct forward_backend *backend, const struct forward_rule *rule)
+{
+	struct bridge *bridge = container_of(backend, struct hostfwd, backend)->bridge;
+	const struct forward_spec *spec = &rule->spec;
+
+	if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
+		    spec->host_port, spec->guest_addr, spec->guest_port) < 0)
+		return -errno;
+	bridge->new_forward = true;
+	return 0;
+}
+
+static int hostfwd_unbind(struct forward_backend *backend, const struct forward_rule *rule)
+{
+	struct bridge *bridge = container_of(backend, struct hostfwd, backend)->bridge;
+	const struct forward_spec *spec = &rule->spec;
+
+	return slirp_remove_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
+		       spec->host_port) < 0
+		? -ENOENT
+		: 0;
+}
+
+static const char *hostfwd_describe(struct forward_backend *backend)
+{
+	return "libslirp";
+}
+
+static const struct forward_backend_ops hostfwd_ops = {
+	.bind = hostfwd_bind,
+	.unbind = hostfwd_unbind,
+	.describe = hostfwd_describe,
+};
+
+void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge)
+{
+	*hostfwd = (struct hostfwd){.backend = {.ops = &hostfwd_ops}, .bridge = bridge};
+}

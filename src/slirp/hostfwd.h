@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Published ports by libslirp: the first backend of forward/.
+ */
+#pragma once
+
+#include "forward/forward.h"
+#include "slirp/bridge.h"
+
+struct hostfwd {
+	struct forward_backend backend;
+	struct bridge *bridge;
+};
+
+void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge);
