@@ -28,7 +28,7 @@ bool options_parse_number(const char *text, long min, long max, long *ret_number
 	char *end;
 	long number;
 
-	errno = 0;
+	errno = 0; /* ERANGE shows in nothing else where long is no wider than int */
 	number = strtol(text, &end, 10);
 	if (errno || *end != '\0' || number < min || number > max)
 		return false;
@@ -201,36 +201,26 @@ static bool check_cidr(struct options *options)
 	return true;
 }
 
-static bool is_link_local(const struct sockaddr *address)
-{
-	const struct sockaddr_in6 *in6 = (const void *)address;
-
-	return address->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr);
-}
-
-/* The interface's first address of the family; a link-local one only when there is no other, since
- * it reaches no further than the link. */
+/* The first address of the family; of several for IPv6 the kernel lists the widest scope first. */
 static bool find_interface_address(
 	const char *interface, sa_family_t family, void *ret_address, size_t len)
 {
-	const struct sockaddr *best = NULL;
 	struct ifaddrs *all;
+	bool found = false;
 
 	if (getifaddrs(&all) < 0) {
 		log_errno(LOG_LEVEL_ERROR, -errno, "cannot list the network interfaces");
 		return false;
 	}
-	for (const struct ifaddrs *at = all; at; at = at->ifa_next) {
-		if (!at->ifa_addr || at->ifa_addr->sa_family != family ||
-			strcmp(at->ifa_name, interface) != 0)
-			continue;
-		if (!best || (is_link_local(best) && !is_link_local(at->ifa_addr)))
-			best = at->ifa_addr;
+	for (const struct ifaddrs *at = all; at && !found; at = at->ifa_next) {
+		if (at->ifa_addr && at->ifa_addr->sa_family == family &&
+			strcmp(at->ifa_name, interface) == 0) {
+			memcpy(ret_address, at->ifa_addr, len);
+			found = true;
+		}
 	}
-	if (best)
-		memcpy(ret_address, best, len);
 	freeifaddrs(all);
-	return best;
+	return found;
 }
 
 static bool check_outbound(struct options *options)

@@ -3,7 +3,6 @@
 #include <glib.h>
 #include <ifaddrs.h>
 #include <net/if.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -278,7 +277,6 @@ static const struct {
 	{"p --userns-path=/nonexistent 1 t",
 		"--userns-path=/nonexistent: No such file or directory", USAGE},
 	{"p --macaddress=1:2:3:4:5:6 1 t", "--macaddress needs --configure", USAGE},
-	{"p --macaddress=1:2:3:4:5:6", "--macaddress needs --configure", USAGE},
 	{"p --target-type=x", "--target-type=x: neither netns nor bess", USAGE},
 	{"p --cidr=24 --target-type=x 1 t", "--target-type=x: neither netns nor bess", USAGE},
 	{"p --target-type=bess s -c", "--configure conflicts with --target-type=bess", USAGE},
@@ -747,6 +745,7 @@ static const struct option_row *row_of_item(const char *line)
 			has_argument = true;
 		if (strcmp(words[i], "Fl") != 0 || strcmp(words[i + 1], "Fl") == 0)
 			continue;
+		has_argument = false; /* that was the letter's */
 		if (i > 0 && strcmp(words[i - 1], "Fl") == 0)
 			row = find_in_table(words[i + 1]);
 		else
