@@ -57,5 +57,5 @@ int features_parse(
  * process (where need be in a child). *ret_why is a static text, or one in `buf`. */
 bool feature_probe(enum feature which, char *buf, size_t buf_len, const char **ret_why);
 
-/* `name: yes (why)` or `name: no (why)` per line; also what the build has. */
+/* `name: yes (why)` or `name: no (why; what it is for)` per line; then what the build has. */
 void features_print(FILE *out, struct feature_set disabled);

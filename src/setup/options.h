@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line. One table (option_table) drives getopt_long(3), --help, the shell completions
- * and the test that the manual page agrees; options_check() then looks at what the options say
- * together. COMPATIBLE: names, grammar, order of checks and messages are slirp4netns 1.3's.
+ * and the test that the manual page agrees; options_check.c then looks at what the options and the
+ * target say together. COMPATIBLE: names, grammar, order of checks and messages are
+ * slirp4netns 1.3's.
  */
 #pragma once
 
@@ -30,13 +31,14 @@ enum sandbox_mode {
 };
 
 struct options {
+	const char *program; /* the last component of argv[0]; begins the log lines */
 	enum personality personality;
 
 	enum target_kind target;
-	int pid;                 /* TARGET_PID */
+	int pid;                 /* of TARGET_PID, and of a /proc/PID/ path; else 0 */
 	const char *target_path; /* TARGET_PATH, TARGET_BESS */
-	int tapfd;               /* TARGET_TAPFD */
-	char tap_name[16];       /* IFNAMSIZ */
+	int tapfd;               /* TARGET_TAPFD, else -1; may be a number that is not open */
+	char tap_name[16];       /* IFNAMSIZ; "" for TARGET_TAPFD and TARGET_BESS */
 	const char *userns_path;
 	bool quit_with_target;
 
@@ -48,7 +50,7 @@ struct options {
 	struct ether_addr mac;
 
 	/* All derived from --cidr, network byte order. */
-	struct in_addr network, netmask, gateway, dns, dhcp_start, guest;
+	struct in_addr network, netmask, gateway, dns, dhcp_start, dhcp_end, guest;
 
 	bool ipv6;
 	bool host_loopback;
@@ -60,8 +62,8 @@ struct options {
 	const char *api_socket;
 	enum stack_kind stack;
 
-	bool enable_sandbox; /* asked for by name: failure is fatal */
-	bool enable_seccomp; /* asked for by name: failure is fatal */
+	bool enable_sandbox; /* asked for by name: failure is fatal; not with SANDBOX_OFF */
+	bool enable_seccomp; /* asked for by name: failure is fatal; not with disable_seccomp */
 	bool disable_seccomp;
 	enum sandbox_mode sandbox;
 	struct feature_set disabled_features;
@@ -75,32 +77,43 @@ struct options {
 
 enum options_outcome {
 	OPTIONS_OK,
-	OPTIONS_EXIT_OK,    /* --help, --version: printed, end with 0 */
+	OPTIONS_EXIT_OK,    /* --help, --version, --features: printed, end with 0 */
 	OPTIONS_EXIT_ERROR, /* the message was printed, end with 1 */
 };
 
-/* Which descriptors the numbers on the command line meant is decided by the caller before anything
- * is opened. Pointers into argv stay in `options`. */
+/* Reads the command line and prints what there is to say about it. Sets the log's name and level.
+ * `options` is filled with the defaults first; its pointers lead into argv. Whether the numbers of
+ * descriptors mean anything is not looked at. */
 enum options_outcome options_parse(struct options *options, int argc, char **argv);
-
-enum option_argument { ARGUMENT_NONE, ARGUMENT_REQUIRED };
 
 struct option_row {
 	const char *name;     /* without the dashes */
 	char letter;          /* 0: none */
 	const char *argument; /* shown in --help: "FD"; NULL: takes none */
 	const char *help;     /* one line; NULL: not shown (deprecated) */
-	/* Words that may follow, separated by spaces, for the completions; "@file" for a path. */
+	/* What may follow, for the completions: words separated by spaces, FILE_WORDS for a path,
+	 * INTERFACE_WORDS for a network interface; NULL: anything. */
 	const char *words;
-	enum options_outcome (*parse)(struct options *options, const char *argument);
+	bool repeatable; /* each occurrence adds to the earlier ones, lists take commas */
+	size_t field;    /* offset in struct options, for the parsers that are shared */
+	enum options_outcome (*parse)(
+		struct options *options, const struct option_row *row, const char *argument);
 };
+
+#define FILE_WORDS      "@file"
+#define INTERFACE_WORDS "@interface"
+
+#define OPTION_ROWS_MAX 64
 
 extern const struct option_row option_table[];
 extern const size_t n_option_rows;
 
 /* "Usage: ..." and the table. */
-void options_print_usage(FILE *out, const char *program, enum personality personality);
+void options_print_usage(FILE *out, enum personality personality);
 void options_print_version(FILE *out, enum personality personality);
+
+/* The start-up lines on standard output: what the container's network will be. */
+void options_print_banner(const struct options *options);
 
 /* Writes the completion script for a shell, "bash", "zsh" or "fish", to `out`. -EINVAL: no such
  * shell. Used at build time. */
