@@ -54,7 +54,7 @@ static void parent_tie_renew(const struct parent_tie *tie)
 static int enter_root(
 	const struct sandbox_plan *plan, struct sandbox_state *state, bool *ret_landlock_instead)
 {
-	const char *step = "use a feature that is switched off";
+	const char *step = "use what --disable-feature names";
 	int r = -EOPNOTSUPP;
 
 	*ret_landlock_instead = false;
@@ -110,7 +110,7 @@ static void hide_from_container(const struct sandbox_plan *plan, const struct sa
  */
 static int enter_landlock(const struct sandbox_plan *plan, enum sandbox_wish wish)
 {
-	const char *step = "use a feature that is switched off";
+	const char *step = "use what --disable-feature names";
 	int r = -EOPNOTSUPP;
 
 	if (wish == SANDBOX_NO)
@@ -127,7 +127,7 @@ static int enter_landlock(const struct sandbox_plan *plan, enum sandbox_wish wis
  */
 static int enter_seccomp(const struct sandbox_plan *plan, enum rule_process process)
 {
-	const char *step = "use a feature that is switched off";
+	const char *step = "use what --disable-feature names";
 	int r = -EOPNOTSUPP;
 
 	if (plan->seccomp == SANDBOX_NO)
