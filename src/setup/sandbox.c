@@ -161,10 +161,7 @@ int sandbox_enter(const struct sandbox_plan *plan)
 int sandbox_enter_agent(const struct sandbox_plan *plan)
 {
 	const struct sandbox_state nothing_kept = {0};
-	struct sandbox_plan agents = *plan;
-	int r;
+	int r = drop_capabilities(plan, &nothing_kept);
 
-	agents.slirp4netns_role = false;
-	r = drop_capabilities(&agents, &nothing_kept);
-	return r ? r : enter_seccomp(&agents, RULE_AGENT);
+	return r ? r : enter_seccomp(plan, RULE_AGENT);
 }

@@ -87,6 +87,12 @@ static int install_handler(void)
 	return 0;
 }
 
+/* A name that other architectures have, or that is part of socketcall(2) on this one. */
+static bool is_foreign(int number, int result)
+{
+	return number < 0 && (result == -EDOM || result == -EINVAL);
+}
+
 static int add_allowed(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 {
 	int number = seccomp_syscall_resolve_name(rule->syscall);
@@ -104,8 +110,7 @@ static int add_allowed(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 				when->value == RULE_OWN_PID ? (uint64_t)getpid() : when->value);
 	}
 	r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, n, compare);
-	/* Known by name, but not on this architecture. */
-	return r == -EDOM || r == -EINVAL ? 0 : r;
+	return is_foreign(number, r) ? 0 : r;
 }
 
 static int add_allowed_rows(scmp_filter_ctx filter, unsigned int process)
@@ -140,7 +145,7 @@ static int add_fatal_rows(scmp_filter_ctx filter)
 		if (number == __NR_SCMP_ERROR || sanitizer_needs(sandbox_fatal[i]))
 			continue;
 		r = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, number, 0);
-		if (r < 0 && r != -EDOM && r != -EINVAL)
+		if (r < 0 && !is_foreign(number, r))
 			return r;
 	}
 	return 0;

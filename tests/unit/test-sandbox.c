@@ -406,7 +406,9 @@ static void hold_only_port_cap(void)
 	become_namespace_root(CLONE_NEWNET);
 	check(cap_set_flag(caps, CAP_PERMITTED, 1, port_cap, CAP_SET) == 0);
 	check(cap_set_flag(caps, CAP_EFFECTIVE, 1, port_cap, CAP_SET) == 0);
+	check(cap_set_flag(caps, CAP_INHERITABLE, 1, port_cap, CAP_SET) == 0);
 	check(cap_set_proc(caps) == 0);
+	check(cap_set_ambient(CAP_NET_BIND_SERVICE, CAP_SET) == 0);
 	cap_free(caps);
 }
 
@@ -426,6 +428,7 @@ static void port_cap_is_not_traded_for_a_root(const void *data)
 	check(bind(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&at, sizeof(at)) == 0);
 	check(open("/usr/.", O_RDONLY) < 0 && errno == EACCES);
 	check(open("/etc/passwd", O_RDONLY) >= 0);
+	check(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_BIND_SERVICE, 0, 0) == 0);
 }
 
 /* Neither the one nor the other: who asked for it by name gets an error. */
