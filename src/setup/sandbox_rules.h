@@ -7,8 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In which process a call is allowed. */
+/* In which process a call is allowed. RULE_SANITIZER rows hold in sanitizer builds, in both. */
 enum rule_process { RULE_RELAY = 1 << 0, RULE_AGENT = 1 << 1, RULE_SANITIZER = 1 << 2 };
+
+/* As a value: the process's own id, known only when the list is loaded. */
+#define RULE_OWN_PID UINT32_MAX
 
 struct rule_argument {
 	uint8_t index;  /* which argument, 0..5 */
@@ -16,6 +19,8 @@ struct rule_argument {
 	uint64_t value; /* what they must be */
 };
 
+/* Several rows of one call: any of them allows it. Names that an architecture does not have are
+ * skipped there. */
 struct sandbox_rule {
 	const char *syscall;
 	uint8_t processes; /* of enum rule_process */
