@@ -16,6 +16,7 @@
 #include "agent/protocol.h"
 #include "setup/namespace.h"
 #include "setup/netconf.h"
+#include "setup/sandbox.h"
 #include "setup/tapdev.h"
 
 struct agent_config {
@@ -23,21 +24,29 @@ struct agent_config {
 	const char *tap_name;
 	bool vnet_hdr;
 	bool configure;
-	struct netconf netconf; /* with `configure` */
-	bool stay;              /* serve requests after the tap was handed over */
-	struct feature_set disabled_features;
+	struct netconf netconf;             /* with `configure` */
+	bool stay;                          /* serve requests after the tap was handed over */
+	const struct sandbox_plan *sandbox; /* with `stay` */
 };
 
 struct agent_process {
 	int pid;
-	int sock; /* the relay's end: non-blocking, close-on-exec; -1 when the agent did not stay */
+	int sock; /* the relay's end: non-blocking, close-on-exec; -1: none (any more) */
+	bool stays;
 };
 
-/* Forks the agent; it works while the caller prepares other things. 0 or a negative errno. */
+/* Forks the agent; it works while the caller prepares other things. 0 or a negative errno, which
+ * was logged. */
 int agent_start(struct agent_process *agent, const struct agent_config *config);
 
-/* Waits until the tap has arrived. When the agent failed it has logged why: -ECHILD. */
+/* Waits until the tap has arrived; an agent that does not stay has ended then. When it failed it
+ * has logged why: -ECHILD, and it is gone. */
 int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *ret_is_up);
+
+/* Closes the socket, which ends the agent, and reaps it; after agent_client_done(). One that does
+ * not end within a second (the container's root may have stopped it) is left to the kernel. Nothing
+ * happens when there is no agent. */
+void agent_stop(struct agent_process *agent);
 
 /* The agent's main loop once it holds nothing but its socket (for the tests, too): serves requests
  * until end of file. Returns 0 at the end of file, else a negative errno. */

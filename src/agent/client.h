@@ -14,13 +14,14 @@
 #define AGENT_TIMEOUT_NS   (5 * NS_PER_SEC)
 
 /* `fd` is the new socket, now the callee's, or a negative errno: -EPIPE when the agent is gone,
- * -ETIMEDOUT, or why it could not make one. */
+ * -ETIMEDOUT, -EMFILE when the relay has no room for it, or why it could not be made. It may ask
+ * for another socket. */
 typedef void agent_socket_fn(void *owner, uint64_t cookie, int fd);
 
 struct agent_client {
 	struct loop *loop;
 	struct counters *counters;
-	int sock; /* -1: gone */
+	int sock; /* the agent_process's; -1: gone */
 	uint32_t next_id;
 	struct agent_request {
 		bool waiting;
@@ -33,7 +34,8 @@ struct agent_client {
 	} requests[AGENT_REQUESTS_MAX];
 };
 
-/* Takes the socket (-1: there is no agent) and watches it as HANDLE_AGENT. */
+/* Watches the socket (-1: there is no agent) as HANDLE_AGENT. It stays the agent_process's, whose
+ * agent_stop() closes it. */
 int agent_client_init(
 	struct agent_client *client, int sock, struct loop *loop, struct counters *counters);
 /* Waiting requests fail with -EPIPE. */
@@ -44,5 +46,6 @@ void agent_client_done(struct agent_client *client);
 int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
 	agent_socket_fn *done, void *owner, uint64_t cookie);
 
-/* From the loop: HANDLE_AGENT. Returns -EPIPE once, when the agent is found gone. */
+/* From the loop: HANDLE_AGENT. Returns -EPIPE once, when the agent is found gone: for the owner to
+ * log, and to reap it with agent_stop(). */
 int agent_client_ready(struct agent_client *client);

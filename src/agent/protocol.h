@@ -20,6 +20,9 @@ struct agent_tap {
 	uint8_t is_up; /* it was configured by the agent */
 };
 
+/* Made are: AF_INET and AF_INET6 with SOCK_STREAM (protocol 0 or IPPROTO_TCP) or SOCK_DGRAM (0 or
+ * IPPROTO_UDP), and AF_NETLINK with SOCK_RAW or SOCK_DGRAM and NETLINK_SOCK_DIAG. `type` has no
+ * flags: the descriptor always arrives non-blocking and close-on-exec. */
 struct agent_socket {
 	int32_t family;
 	int32_t type;
@@ -36,10 +39,11 @@ struct agent_message {
 	};
 };
 
-/* Sends one message, with a descriptor when `fd` is not negative. Never blocks on a full socket:
- * -EAGAIN. 0 or a negative errno. */
+/* Sends one message, with a descriptor when `fd` is not negative. Blocks only on a socket that
+ * does (the agent's end), else -EAGAIN. 0 or a negative errno; -EPIPE when the peer is gone. */
 int agent_send(int sock, const struct agent_message *message, int fd);
 
 /* Receives one message; *ret_fd is the descriptor that came with it or -1. 0, -EAGAIN, -EPIPE at
- * the end, -EBADMSG for what is no message (descriptors that came with it are closed). */
+ * the end, -EBADMSG for what is no message (descriptors that came with it are closed). A descriptor
+ * for which the receiver has no room makes `error` -EMFILE. */
 int agent_recv(int sock, struct agent_message *message, int *ret_fd);

@@ -15,11 +15,13 @@ struct target {
 	int pidfd;     /* with --quit-with-target: readable when the target has ended; else -1 */
 	/* The target's user namespace is the one we are in: its root could trace us. */
 	bool same_userns;
+	int pid;          /* of the command line; 0: a path was given */
+	const char *path; /* of the command line, not copied; NULL: a PID was given */
 };
 
 /* Opens /proc/PID/ns/{net,user} or the paths of the command line. With quit_with_target the pidfd
- * is opened first, so that it cannot be another process's. Logs what failed, returns a negative
- * errno. */
+ * is opened first and asked again last, so that neither it nor the namespaces can be those of
+ * another process that got the number. Logs what failed, returns a negative errno. */
 int target_open(struct target *target, const struct options *options);
 void target_done(struct target *target);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuring the namespace over rtnetlink (rtnetlink(7)), for --configure: lo up; the tap's MTU,
- * MAC and up; address N+100; default route by N+2. Doing it again is no error.
+ * MAC and up; address N+100 with the network's broadcast address; default route by N+2. Doing it
+ * again is no error; a default route that was there is replaced.
  */
 #pragma once
 
@@ -23,7 +24,10 @@ struct netconf {
  * returns a negative errno. */
 int netconf_apply(const struct netconf *config);
 
-/* The messages, one builder each, for the tests; `buf` has MNL_SOCKET_BUFFER_SIZE bytes. */
+/* Room for each of the messages and for its acknowledgement. */
+#define NETCONF_BUF_LEN 512
+
+/* The messages, one builder each, for the tests; `buf` is aligned as struct nlmsghdr. */
 struct nlmsghdr *netconf_build_up(void *buf, int ifindex);
 struct nlmsghdr *netconf_build_mtu(void *buf, int ifindex, uint32_t mtu);
 struct nlmsghdr *netconf_build_mac(void *buf, int ifindex, const struct ether_addr *mac);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "setup/netconf.h"
+
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+
+/* LOOPBACK_IFINDEX: in every network namespace. */
+#define LO_IFINDEX 1
+
+static struct nlmsghdr *begin(void *buf, uint16_t type, uint16_t flags)
+{
+	struct nlmsghdr *message = mnl_nlmsg_put_header(buf);
+
+	message->nlmsg_type = type;
+	message->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	return message;
+}
+
+static struct nlmsghdr *begin_link(void *buf, int ifindex, unsigned int set_flags)
+{
+	struct nlmsghdr *message = begin(buf, RTM_NEWLINK, 0);
+	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(message, sizeof(*link));
+
+	link->ifi_family = AF_UNSPEC;
+	link->ifi_index = ifindex;
+	link->ifi_flags = set_flags;
+	link->ifi_change = set_flags;
+	return message;
+}
+
+struct nlmsghdr *netconf_build_up(void *buf, int ifindex)
+{
+	return begin_link(buf, ifindex, IFF_UP);
+}
+
+struct nlmsghdr *netconf_build_mtu(void *buf, int ifindex, uint32_t mtu)
+{
+	struct nlmsghdr *message = begin_link(buf, ifindex, 0);
+
+	mnl_attr_put_u32(message, IFLA_MTU, mtu);
+	return message;
+}
+
+struct nlmsghdr *netconf_build_mac(void *buf, int ifindex, const struct ether_addr *mac)
+{
+	struct nlmsghdr *message = begin_link(buf, ifindex, 0);
+
+	mnl_attr_put(message, IFLA_ADDRESS, sizeof(*mac), mac);
+	return message;
+}
+
+/* With the broadcast address, as SIOCSIFADDR and SIOCSIFNETMASK would set it. */
+struct nlmsghdr *netconf_build_address(void *buf, int ifindex, const struct netconf *config)
+{
+	struct nlmsghdr *message = begin(buf, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+	struct ifaddrmsg *address = mnl_nlmsg_put_extra_header(message, sizeof(*address));
+
+	address->ifa_family = AF_INET;
+	address->ifa_prefixlen = (uint8_t)__builtin_popcount(config->netmask.s_addr);
+	address->ifa_scope = RT_SCOPE_UNIVERSE;
+	address->ifa_index = (uint32_t)ifindex;
+	mnl_attr_put_u32(message, IFA_LOCAL, config->address.s_addr);
+	mnl_attr_put_u32(message, IFA_ADDRESS, config->address.s_addr);
+	mnl_attr_put_u32(message, IFA_BROADCAST, config->address.s_addr | ~config->netmask.s_addr);
+	return message;
+}
+
+struct nlmsghdr *netconf_build_route(void *buf, int ifindex, const struct netconf *config)
+{
+	struct nlmsghdr *message = begin(buf, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
+
+	route->rtm_family = AF_INET;
+	route->rtm_table = RT_TABLE_MAIN;
+	route->rtm_protocol = RTPROT_BOOT;
+	route->rtm_scope = RT_SCOPE_UNIVERSE;
+	route->rtm_type = RTN_UNICAST;
+	mnl_attr_put_u32(message, RTA_GATEWAY, config->gateway.s_addr);
+	mnl_attr_put_u32(message, RTA_OIF, (uint32_t)ifindex);
+	return message;
+}
+
+/* Sends one message and waits for its acknowledgement; `buf`, its own buffer, takes that. */
+static int exchange(struct mnl_socket *nl, void *buf, struct nlmsghdr *message, uint32_t seq)
+{
+	ssize_t n;
+
+	message->nlmsg_seq = seq;
+	if (mnl_socket_sendto(nl, message, message->nlmsg_len) < 0)
+		return -errno;
+	do
+		n = mnl_socket_recvfrom(nl, buf, NETCONF_BUF_LEN);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return mnl_cb_run(buf, (size_t)n, seq, mnl_socket_get_portid(nl), NULL, NULL) < 0 ? -errno
+											  : 0;
+}
+
+enum step { STEP_LO_UP, STEP_MTU, STEP_MAC, STEP_UP, STEP_ADDRESS, STEP_ROUTE, N_STEPS };
+
+static const char *const step_names[N_STEPS] = {
+	[STEP_LO_UP] = "bring up lo, for",
+	[STEP_MTU] = "set MTU of",
+	[STEP_MAC] = "set the MAC address of",
+	[STEP_UP] = "bring up",
+	[STEP_ADDRESS] = "set the address of",
+	[STEP_ROUTE] = "set the default route over",
+};
+
+static struct nlmsghdr *build_step(
+	enum step step, void *buf, int ifindex, const struct netconf *config)
+{
+	switch (step) {
+	case STEP_LO_UP:
+		return netconf_build_up(buf, LO_IFINDEX);
+	case STEP_MTU:
+		return netconf_build_mtu(buf, ifindex, config->mtu);
+	case STEP_MAC:
+		return netconf_build_mac(buf, ifindex, &config->mac);
+	case STEP_UP:
+		return netconf_build_up(buf, ifindex);
+	case STEP_ADDRESS:
+		return netconf_build_address(buf, ifindex, config);
+	default:
+		return netconf_build_route(buf, ifindex, config);
+	}
+}
+
+static int apply_steps(struct mnl_socket *nl, int ifindex, const struct netconf *config)
+{
+	_Alignas(struct nlmsghdr) char buf[NETCONF_BUF_LEN];
+
+	for (enum step step = 0; step < N_STEPS; step++) {
+		struct nlmsghdr *message;
+		int r;
+
+		if (step == STEP_MAC && !config->has_mac)
+			continue;
+		message = build_step(step, buf, ifindex, config);
+		r = exchange(nl, buf, message, step + 1);
+		if (r < 0)
+			return log_errno(LOG_LEVEL_ERROR, r, "cannot %s %s", step_names[step],
+				config->tap_name);
+	}
+	return 0;
+}
+
+static void close_netlink(struct mnl_socket **nl)
+{
+	if (*nl)
+		mnl_socket_close(*nl);
+}
+
+int netconf_apply(const struct netconf *config)
+{
+	int ifindex = (int)if_nametoindex(config->tap_name);
+	__attribute__((cleanup(close_netlink))) struct mnl_socket *nl = NULL;
+
+	if (ifindex == 0)
+		return log_errno(LOG_LEVEL_ERROR, -errno, "cannot find %s", config->tap_name);
+	nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!nl || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
+		return log_errno(LOG_LEVEL_ERROR, -errno, "cannot open an rtnetlink socket");
+	return apply_steps(nl, ifindex, config);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "setup/tapdev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#define TUN_PATH "/dev/net/tun"
+
+/* struct virtio_net_hdr, and struct virtio_net_hdr_mrg_rxbuf of <linux/virtio_net.h>. */
+#define VNET_LEN_SHORT 10
+#define VNET_LEN_LONG  12
+
+static int log_no_tun(int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return log_errno(LOG_LEVEL_ERROR, error,
+			"cannot open %s (load it with `modprobe tun`, or pass it into the "
+			"container with `--device %s`)",
+			TUN_PATH, TUN_PATH);
+	case -EACCES:
+	case -EPERM:
+		return log_errno(LOG_LEVEL_ERROR, error,
+			"cannot open %s (this user must be allowed to read and write it; a "
+			"container needs `--device %s`)",
+			TUN_PATH, TUN_PATH);
+	default:
+		return log_errno(LOG_LEVEL_ERROR, error, "cannot open %s", TUN_PATH);
+	}
+}
+
+static int attach(int fd, const char *name, bool vnet_hdr)
+{
+	struct ifreq request = {
+		.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | (vnet_hdr ? IFF_VNET_HDR : 0)),
+	};
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	return ioctl(fd, TUNSETIFF, &request) < 0 ? -errno : 0;
+}
+
+static int log_not_attached(int error, const char *name)
+{
+	if (error == -EINVAL)
+		return log_errno(LOG_LEVEL_ERROR, error,
+			"cannot attach to %s (it is no tap, or one with several queues)", name);
+	return log_errno(LOG_LEVEL_ERROR, error, "cannot attach to the tap %s", name);
+}
+
+/* The size that the kernel did not let us choose is asked. */
+static int set_vnet_header(int fd, uint8_t *ret_len)
+{
+	int len = VNET_LEN_LONG, little_endian = 1;
+
+	if (ioctl(fd, TUNSETVNETLE, &little_endian) < 0)
+		return -errno;
+	if (ioctl(fd, TUNSETVNETHDRSZ, &len) < 0 && ioctl(fd, TUNGETVNETHDRSZ, &len) < 0)
+		return -errno;
+	if (len != VNET_LEN_SHORT && len != VNET_LEN_LONG)
+		return -EOPNOTSUPP;
+	*ret_len = (uint8_t)len;
+	return 0;
+}
+
+static int clear_offloads(int fd)
+{
+	return ioctl(fd, TUNSETOFFLOAD, 0UL) < 0 ? -errno : 0;
+}
+
+int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr)
+{
+	cleanup_fd int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	uint8_t vnet_len = 0;
+	int r;
+
+	if (fd < 0)
+		return log_no_tun(-errno);
+	r = attach(fd, name, vnet_hdr);
+	if (r == -EINVAL && vnet_hdr) {
+		vnet_hdr = false;
+		r = attach(fd, name, vnet_hdr);
+	}
+	if (r < 0)
+		return log_not_attached(r, name);
+	r = vnet_hdr ? set_vnet_header(fd, &vnet_len) : 0;
+	if (r == 0)
+		r = clear_offloads(fd);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot set up the tap %s", name);
+	*tap = (struct tapdev){.fd = fd_take(&fd), .vnet_len = vnet_len};
+	return 0;
+}
+
+/* TUNGETIFF reports IFF_NO_PI, but also IFF_NOFILTER, which is the same bit, while no filter is
+ * attached: so one that passes everything is attached for the question. Where that is refused we
+ * believe the caller. */
+static bool has_packet_info(int fd)
+{
+	struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	struct sock_fprog program = {.len = 1, .filter = &pass};
+	struct ifreq request = {0};
+	bool known;
+
+	if (ioctl(fd, TUNATTACHFILTER, &program) < 0)
+		return false;
+	known = ioctl(fd, TUNGETIFF, &request) == 0;
+	ioctl(fd, TUNDETACHFILTER, NULL);
+	return known && !(request.ifr_flags & IFF_NO_PI);
+}
+
+static int check_flags(int fd, const struct ifreq *request)
+{
+	if (!(request->ifr_flags & IFF_TAP))
+		return log_errno(
+			LOG_LEVEL_ERROR, -EINVAL, "the descriptor %d is a tun, no tap", fd);
+	if (has_packet_info(fd))
+		return log_errno(LOG_LEVEL_ERROR, -EINVAL,
+			"the tap of descriptor %d has packet-info headers", fd);
+	return 0;
+}
+
+static int ask_vnet_len(int fd, const struct ifreq *request, uint8_t *ret_len)
+{
+	int len = 0;
+
+	if (request->ifr_flags & IFF_VNET_HDR && ioctl(fd, TUNGETVNETHDRSZ, &len) < 0)
+		return log_errno(
+			LOG_LEVEL_ERROR, -errno, "cannot ask the header size of descriptor %d", fd);
+	if (len != 0 && len != VNET_LEN_SHORT && len != VNET_LEN_LONG)
+		return log_errno(LOG_LEVEL_ERROR, -EOPNOTSUPP,
+			"the tap of descriptor %d has headers of %d bytes", fd, len);
+	*ret_len = (uint8_t)len;
+	return 0;
+}
+
+int tapdev_adopt(struct tapdev *tap, int fd)
+{
+	struct ifreq request = {0};
+	uint8_t vnet_len;
+	int r;
+
+	/* EBADFD: of /dev/net/tun, but attached to nothing; ENOTTY: of something else. */
+	if (ioctl(fd, TUNGETIFF, &request) < 0)
+		return log_errno(
+			LOG_LEVEL_ERROR, -errno, "the descriptor %d is no attached tap", fd);
+	r = check_flags(fd, &request);
+	if (r == 0)
+		r = ask_vnet_len(fd, &request, &vnet_len);
+	if (r < 0)
+		return r;
+	r = clear_offloads(fd);
+	if (r == 0)
+		r = fd_set_nonblocking(fd);
+	if (r == 0)
+		r = fd_set_cloexec(fd);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot set up the tap of descriptor %d", fd);
+	*tap = (struct tapdev){.fd = fd, .vnet_len = vnet_len};
+	return 0;
+}

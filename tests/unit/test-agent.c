@@ -1,0 +1,1060 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <linux/netlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "agent/agent.h"
+#include "agent/client.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/loop.h"
+#include "base/util.h"
+#include "tests/support/container.h"
+
+/* A relay's part: an agent (or who plays it) and the client that asks it. */
+struct relay {
+	struct agent_process agent;
+	struct tapdev tap;
+	struct loop loop;
+	struct counters counters;
+	struct agent_client client;
+	int n_lost; /* how often agent_client_ready() said so */
+};
+
+/* What became of the requests. */
+struct answers {
+	int n;
+	int last_fd; /* closed, when it was a descriptor */
+	int n_of[8]; /* by cookie */
+	void (*look)(struct answers *answers, int fd);
+	ino_t netns;
+	bool sent_is_over; /* `done` may be called */
+};
+
+static const struct agent_socket tcp4 = {AF_INET, SOCK_STREAM, 0};
+
+static void done(void *owner, uint64_t cookie, int fd)
+{
+	struct answers *answers = owner;
+
+	g_assert_true(answers->sent_is_over);
+	answers->n++;
+	answers->n_of[cookie]++;
+	answers->last_fd = fd;
+	if (fd >= 0 && answers->look)
+		answers->look(answers, fd);
+	if (fd >= 0)
+		close(fd);
+}
+
+static int ask(struct relay *relay, struct answers *answers, const struct agent_socket *what,
+	uint64_t cookie)
+{
+	int r;
+
+	answers->sent_is_over = false;
+	r = agent_client_socket(&relay->client, what, done, answers, cookie);
+	answers->sent_is_over = true;
+	return r;
+}
+
+static void dispatch(void *owner, struct handle handle, uint32_t events)
+{
+	struct relay *relay = owner;
+	int r;
+
+	g_assert_cmpint(handle.kind, ==, HANDLE_AGENT);
+	r = agent_client_ready(&relay->client);
+	if (r < 0) {
+		g_assert_cmpint(r, ==, -EPIPE);
+		relay->n_lost++;
+	}
+}
+
+static void turn_until(struct relay *relay, const struct answers *answers, int n)
+{
+	while (answers->n < n)
+		g_assert_cmpint(loop_turn(&relay->loop, CLOCK_NEVER, dispatch, relay), >=, 0);
+	g_assert_cmpint(answers->n, ==, n);
+}
+
+static int ask_and_wait(struct relay *relay, const struct agent_socket *what)
+{
+	struct answers answers = {0};
+
+	g_assert_cmpint(ask(relay, &answers, what, 0), ==, 0);
+	turn_until(relay, &answers, 1);
+	return answers.last_fd;
+}
+
+static void relay_init(struct relay *relay)
+{
+	g_assert_cmpint(loop_init(&relay->loop), ==, 0);
+	g_assert_cmpint(agent_client_init(
+				&relay->client, relay->agent.sock, &relay->loop, &relay->counters),
+		==, 0);
+}
+
+static void relay_done(struct relay *relay)
+{
+	agent_client_done(&relay->client);
+	g_assert_null(relay->loop.timers.root);
+	agent_stop(&relay->agent);
+	g_assert_cmpint(relay->agent.sock, ==, -1);
+	loop_done(&relay->loop);
+	fd_close(&relay->tap.fd);
+}
+
+static struct agent_config config_of(const struct target *target, const struct sandbox_plan *plan)
+{
+	return (struct agent_config){
+		.target = target,
+		.tap_name = "tap0",
+		.vnet_hdr = true,
+		.configure = true,
+		.netconf =
+			{
+				.tap_name = "tap0",
+				.mtu = 1500,
+				.address.s_addr = inet_addr("10.0.2.100"),
+				.netmask.s_addr = inet_addr("255.255.255.0"),
+				.gateway.s_addr = inet_addr("10.0.2.2"),
+			},
+		.stay = true,
+		.sandbox = plan,
+	};
+}
+
+/* The agent of a fresh container, serving. */
+static bool relay_start(struct relay *relay, struct container *c)
+{
+	static const struct sandbox_plan plan = {
+		.capabilities = SANDBOX_TRY,
+		.seccomp = SANDBOX_TRY,
+		.keep_folder = -1,
+		.target_userns = -1,
+	};
+	struct options options = {.target = TARGET_PID};
+	struct agent_config config;
+	struct target target;
+	bool is_up;
+
+	*relay = (struct relay){0};
+	if (!have_tun() || !container_start(c))
+		return false;
+	options.pid = c->pid;
+	g_assert_cmpint(target_open(&target, &options), ==, 0);
+	config = config_of(&target, &plan);
+	g_assert_cmpint(agent_start(&relay->agent, &config), ==, 0);
+	g_assert_cmpint(agent_wait_tap(&relay->agent, &relay->tap, &is_up), ==, 0);
+	g_assert_true(is_up);
+	target_done(&target);
+	relay_init(relay);
+	return true;
+}
+
+/* Has answered once, so that it has dropped everything before. */
+static bool relay_start_serving(struct relay *relay, struct container *c)
+{
+	if (!relay_start(relay, c))
+		return false;
+	g_assert_cmpint(ask_and_wait(relay, &tcp4), >=, 0);
+	return true;
+}
+
+/* The test itself is the agent: what it does is in `peer`. */
+static int relay_start_played(struct relay *relay)
+{
+	int socks[2];
+
+	*relay = (struct relay){.tap.fd = -1};
+	/* Before the socketpair, of which it must have no copy. */
+	relay->agent.pid = fork();
+	if (relay->agent.pid == 0)
+		_exit(0);
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks), ==, 0);
+	g_assert_cmpint(fd_set_nonblocking(socks[0]), ==, 0);
+	relay->agent.sock = socks[0];
+	relay_init(relay);
+	return socks[1];
+}
+
+static void see_configured(void *arg)
+{
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {.ifr_name = "tap0"};
+	struct sockaddr_in *address = (struct sockaddr_in *)(void *)&request.ifr_addr;
+
+	g_assert_cmpint(ioctl(sock, SIOCGIFFLAGS, &request), ==, 0);
+	g_assert_true(request.ifr_flags & IFF_UP);
+	g_assert_cmpint(ioctl(sock, SIOCGIFADDR, &request), ==, 0);
+	g_assert_cmphex(ntohl(address->sin_addr.s_addr), ==, 0x0a000264);
+}
+
+static void test_tap(void)
+{
+	struct container c;
+	struct relay relay;
+	int n_fds = count_fds();
+
+	if (!relay_start(&relay, &c))
+		return;
+	g_assert_cmpint(relay.tap.vnet_len, ==, 12);
+	g_assert_true(fcntl(relay.tap.fd, F_GETFL) & O_NONBLOCK);
+	g_assert_true(fcntl(relay.tap.fd, F_GETFD) & FD_CLOEXEC);
+	g_assert_true(fcntl(relay.agent.sock, F_GETFL) & O_NONBLOCK);
+	g_assert_true(fcntl(relay.agent.sock, F_GETFD) & FD_CLOEXEC);
+	run_in(&c, see_configured, NULL);
+	relay_done(&relay);
+	container_stop(&c);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+}
+
+/* SIOCGSKNS: the network namespace that the socket is in (Linux 4.10). */
+static void look_at_netns(struct answers *answers, int fd)
+{
+	int netns = ioctl(fd, SIOCGSKNS);
+	struct stat st;
+
+	g_assert_cmpint(netns, >=, 0);
+	g_assert_cmpint(fstat(netns, &st), ==, 0);
+	g_assert_cmpuint(st.st_ino, ==, answers->netns);
+	close(netns);
+	g_assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+}
+
+static void assert_kind(const struct agent_socket *what, int fd)
+{
+	int domain, type, protocol;
+	socklen_t len = sizeof(int);
+
+	g_assert_cmpint(getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len), ==, 0);
+	g_assert_cmpint(getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len), ==, 0);
+	g_assert_cmpint(getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len), ==, 0);
+	g_assert_cmpint(domain, ==, what->family);
+	g_assert_cmpint(type, ==, what->type);
+	g_assert_cmpint(protocol, ==, what->protocol);
+}
+
+static const struct agent_socket all_kinds[] = {
+	{AF_INET, SOCK_STREAM, IPPROTO_TCP},
+	{AF_INET, SOCK_DGRAM, IPPROTO_UDP},
+	{AF_INET6, SOCK_STREAM, IPPROTO_TCP},
+	{AF_INET6, SOCK_DGRAM, IPPROTO_UDP},
+	{AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG},
+};
+static const struct agent_socket *kind_asked;
+
+static void look_at_kind(struct answers *answers, int fd)
+{
+	look_at_netns(answers, fd);
+	assert_kind(kind_asked, fd);
+}
+
+static void test_thousand_sockets(void)
+{
+	struct answers answers = {.look = look_at_kind};
+	struct container c;
+	struct relay relay;
+	int n_fds;
+
+	if (!relay_start(&relay, &c))
+		return;
+	n_fds = count_fds();
+	answers.netns = namespace_of(c.pid, "net");
+	g_assert_cmpuint(answers.netns, !=, namespace_of(0, "net"));
+	for (int i = 0; i < 1000; i++) {
+		kind_asked = &all_kinds[i % (int)ARRAY_SIZE(all_kinds)];
+		g_assert_cmpint(ask(&relay, &answers, kind_asked, 0), ==, 0);
+		turn_until(&relay, &answers, i + 1);
+		g_assert_cmpint(answers.last_fd, >=, 0);
+	}
+	g_assert_cmpuint(relay.counters.value[COUNTER_AGENT_REQUESTS], ==, 1000);
+	g_assert_cmpuint(relay.counters.value[COUNTER_AGENT_ERRORS], ==, 0);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	relay_done(&relay);
+	container_stop(&c);
+}
+
+static void test_flood(void)
+{
+	struct answers answers = {0};
+	struct container c;
+	struct relay relay;
+
+	if (!relay_start(&relay, &c))
+		return;
+	for (int round = 0; round < 3; round++) {
+		answers.n = 0;
+		for (int i = 0; i < AGENT_REQUESTS_MAX; i++)
+			g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+		g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, -EAGAIN);
+		turn_until(&relay, &answers, AGENT_REQUESTS_MAX);
+	}
+	relay_done(&relay);
+	container_stop(&c);
+}
+
+/* Stopped first, so that the requests are waiting for certain when it dies. */
+static void test_killed_in_between(void)
+{
+	struct answers answers = {0};
+	struct container c;
+	struct relay relay;
+	int status;
+
+	if (!relay_start_serving(&relay, &c))
+		return;
+	kill(relay.agent.pid, SIGSTOP);
+	g_assert_cmpint(waitpid(relay.agent.pid, &status, WUNTRACED), ==, relay.agent.pid);
+	for (int i = 0; i < 10; i++)
+		g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	kill(relay.agent.pid, SIGKILL);
+	turn_until(&relay, &answers, 10);
+	/* Not by the deadline, which gives -ETIMEDOUT. */
+	g_assert_cmpint(answers.last_fd, ==, -EPIPE);
+	g_assert_cmpint(relay.n_lost, ==, 1);
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, -EPIPE);
+	g_assert_cmpint(agent_client_ready(&relay.client), ==, 0);
+	relay_done(&relay);
+	g_assert_cmpint(waitpid(relay.agent.pid, &status, 0), ==, -1);
+	container_stop(&c);
+}
+
+/* Found out by the sender: also the others' `done` is not called from within. */
+static void test_killed_before_sending(void)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay);
+
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	close(peer);
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, -EPIPE);
+	g_assert_cmpint(answers.n, ==, 0);
+	turn_until(&relay, &answers, 1);
+	g_assert_cmpint(answers.last_fd, ==, -EPIPE);
+	relay_done(&relay);
+}
+
+static void test_no_agent(void)
+{
+	struct answers answers = {0};
+	struct relay relay = {.agent.sock = -1, .tap.fd = -1};
+
+	relay_init(&relay);
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, -EPIPE);
+	g_assert_cmpint(answers.n, ==, 0);
+	relay_done(&relay);
+}
+
+/* Takes one request from the relay's client. */
+static uint32_t take_request(int peer)
+{
+	struct agent_message message;
+	int fd;
+
+	g_assert_cmpint(agent_recv(peer, &message, &fd), ==, 0);
+	g_assert_cmpint(message.type, ==, AGENT_SOCKET);
+	g_assert_cmpint(fd, ==, -1);
+	return message.id;
+}
+
+static void reply_with(int peer, uint32_t type, uint32_t id, int error, int fd)
+{
+	struct agent_message message = {.type = type, .id = id, .error = error};
+
+	g_assert_cmpint(agent_send(peer, &message, fd), ==, 0);
+	g_assert_cmpint(recv(peer, &message, sizeof(message), MSG_DONTWAIT), ==, -1);
+}
+
+/* Not more: the client has heard all there is. */
+static void turn_once(struct relay *relay)
+{
+	g_assert_cmpint(loop_turn(&relay->loop, 0, dispatch, relay), ==, 1);
+	g_assert_cmpint(loop_turn(&relay->loop, 0, dispatch, relay), ==, 0);
+}
+
+static void test_strange_replies(void)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay), n_fds = count_fds();
+	uint64_t *n_errors = &relay.counters.value[COUNTER_AGENT_ERRORS];
+	uint32_t id;
+
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	id = take_request(peer);
+	/* Nobody asked: the descriptor is closed. */
+	reply_with(peer, AGENT_SOCKET_REPLY, id + 1, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpuint(*n_errors, ==, 1);
+	/* Not a reply. */
+	reply_with(peer, AGENT_TAP, id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpuint(*n_errors, ==, 2);
+	/* No message at all. */
+	reply_with(peer, 77, id, 0, peer);
+	g_assert_cmpint(send(peer, "short", 5, 0), ==, 5);
+	turn_once(&relay);
+	g_assert_cmpuint(*n_errors, ==, 4);
+	g_assert_cmpint(answers.n, ==, 0);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	/* The right one at last; and it is answered once. */
+	reply_with(peer, AGENT_SOCKET_REPLY, id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(answers.n, ==, 1);
+	g_assert_cmpint(answers.last_fd, >=, 0);
+	reply_with(peer, AGENT_SOCKET_REPLY, id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(answers.n, ==, 1);
+	g_assert_cmpuint(*n_errors, ==, 5);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	close(peer);
+	relay_done(&relay);
+}
+
+static void test_strange_errors(void)
+{
+	static const struct {
+		int error;
+		bool with_fd;
+		int expected;
+	} cases[] = {
+		{-EMFILE, false, -EMFILE},
+		{-EMFILE, true, -EMFILE},
+		{0, false, -EBADMSG},
+		{1, true, -EBADMSG},
+		{-5000, false, -EBADMSG},
+	};
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay), n_fds = count_fds();
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+		reply_with(peer, AGENT_SOCKET_REPLY, take_request(peer), cases[i].error,
+			cases[i].with_fd ? peer : -1);
+		turn_once(&relay);
+		g_assert_cmpint(answers.last_fd, ==, cases[i].expected);
+		g_assert_cmpint(count_fds(), ==, n_fds);
+	}
+	g_assert_cmpuint(relay.counters.value[COUNTER_AGENT_ERRORS], ==, ARRAY_SIZE(cases));
+	close(peer);
+	relay_done(&relay);
+}
+
+/* In a child: the descriptor limit is its own. */
+static void receive_without_room(void *arg)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay);
+	struct rlimit limit;
+	uint32_t id;
+
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	id = take_request(peer);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = 3;
+	g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+	reply_with(peer, AGENT_SOCKET_REPLY, id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(answers.last_fd, ==, -EMFILE);
+}
+
+static void test_no_room(void)
+{
+	run_in(NULL, receive_without_room, NULL);
+}
+
+static void send_two(int peer, uint32_t id)
+{
+	struct agent_message message = {.type = AGENT_SOCKET_REPLY, .id = id};
+	struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header);
+	int fds[2] = {peer, peer};
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fds));
+	memcpy(CMSG_DATA(cmsg), fds, sizeof(fds));
+	g_assert_cmpint(sendmsg(peer, &header, 0), ==, sizeof(message));
+}
+
+static void test_two_descriptors(void)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay), n_fds = count_fds();
+
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	send_two(peer, take_request(peer));
+	turn_once(&relay);
+	g_assert_cmpint(answers.last_fd, ==, -EMFILE);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	close(peer);
+	relay_done(&relay);
+}
+
+static void test_deadline(void)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay), n_fds = count_fds();
+	int64_t start_ns = relay.loop.now_ns;
+	uint32_t first, second;
+
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	relay.loop.now_ns += NS_PER_SEC;
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 1), ==, 0);
+	first = take_request(peer);
+	second = take_request(peer);
+	timer_heap_expire(&relay.loop.timers, start_ns + AGENT_TIMEOUT_NS - 1);
+	g_assert_cmpint(answers.n, ==, 0);
+	timer_heap_expire(&relay.loop.timers, start_ns + AGENT_TIMEOUT_NS);
+	g_assert_cmpint(answers.n_of[0], ==, 1);
+	g_assert_cmpint(answers.n_of[1], ==, 0);
+	g_assert_cmpint(answers.last_fd, ==, -ETIMEDOUT);
+	/* Too late, the other in time. */
+	reply_with(peer, AGENT_SOCKET_REPLY, first, 0, peer);
+	reply_with(peer, AGENT_SOCKET_REPLY, second, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(answers.n_of[0], ==, 1);
+	g_assert_cmpint(answers.n_of[1], ==, 1);
+	g_assert_cmpint(answers.last_fd, >=, 0);
+	g_assert_cmpuint(relay.counters.value[COUNTER_AGENT_ERRORS], ==, 2);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	close(peer);
+	relay_done(&relay);
+}
+
+/* The number comes round while the first request waits. */
+static void test_ids(void)
+{
+	struct answers answers = {0};
+	struct relay relay;
+	int peer = relay_start_played(&relay);
+	uint32_t first, next;
+
+	relay.client.next_id = UINT32_MAX;
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 0), ==, 0);
+	first = take_request(peer);
+	g_assert_cmpuint(first, ==, UINT32_MAX);
+	relay.client.next_id = UINT32_MAX;
+	g_assert_cmpint(ask(&relay, &answers, &tcp4, 1), ==, 0);
+	next = take_request(peer);
+	g_assert_cmpuint(next, !=, first);
+	reply_with(peer, AGENT_SOCKET_REPLY, next, -EPERM, -1);
+	turn_once(&relay);
+	g_assert_cmpint(answers.n_of[0], ==, 0);
+	g_assert_cmpint(answers.n_of[1], ==, 1);
+	close(peer);
+	relay_done(&relay);
+}
+
+/* Asks again from its own answer, until there are three. */
+struct asker {
+	struct relay *relay;
+	int n, last;
+};
+
+static void ask_again(void *owner, uint64_t cookie, int fd)
+{
+	struct asker *asker = owner;
+
+	asker->last = fd;
+	if (fd >= 0)
+		close(fd);
+	if (++asker->n < 3)
+		asker->last =
+			agent_client_socket(&asker->relay->client, &tcp4, ask_again, asker, cookie);
+}
+
+static void test_ask_from_answer(void)
+{
+	struct relay relay;
+	struct asker asker = {.relay = &relay};
+	int peer = relay_start_played(&relay);
+
+	g_assert_cmpint(agent_client_socket(&relay.client, &tcp4, ask_again, &asker, 0), ==, 0);
+	reply_with(peer, AGENT_SOCKET_REPLY, take_request(peer), 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(asker.n, ==, 1);
+	g_assert_cmpint(asker.last, ==, 0);
+	take_request(peer);
+	close(peer);
+	turn_once(&relay);
+	/* The agent is gone: no further one is waited for. */
+	g_assert_cmpint(asker.n, ==, 2);
+	g_assert_cmpint(asker.last, ==, -EPIPE);
+	g_assert_cmpint(relay.n_lost, ==, 1);
+	relay_done(&relay);
+}
+
+/* An agent without a container, in a child; the test is its relay. */
+static pid_t serve_in_child(int *ret_sock, rlim_t max_fds)
+{
+	int socks[2];
+	pid_t pid;
+
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks), ==, 0);
+	pid = fork();
+	if (pid == 0) {
+		struct rlimit limit = {max_fds, max_fds};
+
+		close(socks[0]);
+		setrlimit(RLIMIT_NOFILE, &limit);
+		_exit(agent_serve(socks[1]) == 0 ? 0 : 1);
+	}
+	close(socks[1]);
+	*ret_sock = socks[0];
+	return pid;
+}
+
+static void assert_exits(pid_t pid, int expected)
+{
+	int status;
+
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFEXITED(status));
+	g_assert_cmpint(WEXITSTATUS(status), ==, expected);
+}
+
+static void assert_answer(int sock, struct agent_message request, int expected)
+{
+	static uint32_t id;
+	struct agent_message reply;
+	int fd;
+
+	request.id = ++id;
+	g_assert_cmpint(agent_send(sock, &request, -1), ==, 0);
+	g_assert_cmpint(agent_recv(sock, &reply, &fd), ==, 0);
+	g_assert_cmpint(reply.type, ==, AGENT_SOCKET_REPLY);
+	g_assert_cmpuint(reply.id, ==, id);
+	g_assert_cmpint(reply.error, ==, expected);
+	g_assert_true((fd >= 0) == (expected == 0));
+	fd_close(&fd);
+}
+
+static void test_serve_requests(void)
+{
+	static const struct {
+		struct agent_socket what;
+		int error;
+	} cases[] = {
+		{{AF_INET, SOCK_STREAM, 0}, 0},
+		{{AF_INET6, SOCK_DGRAM, 0}, 0},
+		{{AF_NETLINK, SOCK_DGRAM, NETLINK_SOCK_DIAG}, 0},
+		{{AF_UNIX, SOCK_STREAM, 0}, -EPERM},
+		{{AF_PACKET, SOCK_RAW, 0}, -EPERM},
+		{{AF_INET, SOCK_RAW, IPPROTO_TCP}, -EPERM},
+		{{AF_INET, SOCK_SEQPACKET, 0}, -EPERM},
+		{{AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0}, -EPERM},
+		{{-1, SOCK_STREAM, 0}, -EPERM},
+		{{AF_NETLINK, SOCK_STREAM, NETLINK_SOCK_DIAG}, -EPERM},
+		{{AF_NETLINK, SOCK_RAW, NETLINK_ROUTE}, -EPROTONOSUPPORT},
+		{{AF_INET, SOCK_STREAM, IPPROTO_UDP}, -EPROTONOSUPPORT},
+		{{AF_INET, SOCK_DGRAM, IPPROTO_ICMP}, -EPROTONOSUPPORT},
+		{{AF_INET6, SOCK_STREAM, -1}, -EPROTONOSUPPORT},
+	};
+	int sock;
+	pid_t pid = serve_in_child(&sock, 64);
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_answer(sock,
+			(struct agent_message){.type = AGENT_SOCKET, .socket = cases[i].what},
+			cases[i].error);
+	assert_answer(sock, (struct agent_message){.type = AGENT_TAP}, -EBADMSG);
+	assert_answer(sock, (struct agent_message){.type = AGENT_SOCKET_REPLY}, -EBADMSG);
+	close(sock);
+	assert_exits(pid, 0);
+}
+
+/* What is no message is passed over; descriptors that come with it are closed: with all of them it
+ * could not make a socket. */
+static void test_serve_malformed(void)
+{
+	struct agent_message message = {.type = 99};
+	char large[sizeof(message) + 1] = {0};
+	int sock;
+	pid_t pid = serve_in_child(&sock, 64);
+
+	for (int i = 0; i < 100; i++) {
+		g_assert_cmpint(send(sock, "x", 1, 0), ==, 1);
+		g_assert_cmpint(send(sock, large, sizeof(large), 0), ==, sizeof(large));
+		g_assert_cmpint(agent_send(sock, &message, sock), ==, 0);
+		send_two(sock, 0);
+		g_assert_cmpint(agent_recv(sock, &(struct agent_message){0}, &(int){0}), ==, 0);
+	}
+	assert_answer(sock, (struct agent_message){.type = AGENT_SOCKET, .socket = tcp4}, 0);
+	close(sock);
+	assert_exits(pid, 0);
+}
+
+static void test_serve_without_descriptors(void)
+{
+	int sock;
+	pid_t pid = serve_in_child(&sock, 0);
+
+	for (int i = 0; i < 3; i++)
+		assert_answer(sock, (struct agent_message){.type = AGENT_SOCKET, .socket = tcp4},
+			-EMFILE);
+	close(sock);
+	assert_exits(pid, 0);
+}
+
+static void test_ignores_signals(void)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
+	struct container c;
+	struct relay relay;
+
+	if (!relay_start_serving(&relay, &c))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		g_assert_cmpint(kill(relay.agent.pid, signals[i]), ==, 0);
+		g_assert_cmpint(ask_and_wait(&relay, &tcp4), >=, 0);
+	}
+	relay_done(&relay);
+	container_stop(&c);
+}
+
+static uint64_t status_field(pid_t pid, const char *name)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%d/status", pid);
+	g_autofree char *text = NULL;
+	const char *found;
+
+	g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+	found = strstr(text, name);
+	g_assert_nonnull(found);
+	return strtoull(found + strlen(name), NULL, 16);
+}
+
+static void handler(int sig)
+{
+}
+
+static void test_fresh_signal_state(void)
+{
+	sigset_t set, before;
+	struct container c;
+	struct relay relay;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	signal(SIGALRM, handler);
+	if (relay_start_serving(&relay, &c)) {
+		g_assert_cmphex(status_field(relay.agent.pid, "\nSigBlk:\t"), ==, 0);
+		g_assert_cmphex(status_field(relay.agent.pid, "\nSigCgt:\t") &
+				(UINT64_C(1) << (SIGALRM - 1)),
+			==, 0);
+		relay_done(&relay);
+		container_stop(&c);
+	}
+	signal(SIGALRM, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+/* What the sandbox leaves it; whether the host has seccomp is not looked at here. */
+static void test_holds_nothing(void)
+{
+	static const char *const sets[] = {
+		"\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapAmb:\t"};
+	struct container c;
+	struct relay relay;
+	g_autofree char *dir_path = NULL;
+	struct dirent *entry;
+	int n_sockets = 0;
+	DIR *dir;
+
+	if (!relay_start_serving(&relay, &c))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+		g_assert_cmphex(status_field(relay.agent.pid, sets[i]), ==, 0);
+	g_assert_cmphex(status_field(relay.agent.pid, "\nNoNewPrivs:\t"), ==, 1);
+	/* What it answered before this is closed. */
+	g_assert_cmpint(
+		ask_and_wait(&relay, &(struct agent_socket){AF_UNIX, SOCK_STREAM, 0}), ==, -EPERM);
+	/* Only the host's root may look further. */
+	dir_path = g_strdup_printf("/proc/%d/fd", relay.agent.pid);
+	dir = opendir(dir_path);
+	while (dir && (entry = readdir(dir))) {
+		char to[64] = "";
+
+		if (entry->d_name[0] == '.')
+			continue;
+		g_assert_cmpint(readlinkat(dirfd(dir), entry->d_name, to, sizeof(to) - 1), >, 0);
+		if (atoi(entry->d_name) <= 2)
+			g_assert_cmpstr(to, ==, "/dev/null");
+		else
+			g_assert_cmpint(n_sockets++, ==, 0);
+	}
+	if (dir)
+		closedir(dir);
+	relay_done(&relay);
+	container_stop(&c);
+}
+
+static void relay_that_is_killed(void *arg)
+{
+	struct relay relay;
+	struct container c;
+	pid_t *shared = arg;
+
+	if (!relay_start_serving(&relay, &c))
+		_exit(EXIT_SKIP);
+	*shared = relay.agent.pid;
+	kill(getpid(), SIGKILL);
+}
+
+/* The relay is killed; the agent, left to us, ends. */
+static void test_ends_with_relay(void)
+{
+	pid_t *agent = mmap(
+		NULL, sizeof(*agent), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+	int status;
+
+	g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
+	pid = fork();
+	if (pid == 0)
+		relay_that_is_killed(agent);
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP) {
+		g_test_skip("no container with a tap");
+	} else {
+		g_assert_true(WIFSIGNALED(status));
+		g_assert_cmpint(waitpid(*agent, &status, 0), ==, *agent);
+	}
+	/* The container's process, which had the relay as its parent, too. */
+	while (waitpid(-1, &status, 0) > 0)
+		;
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
+	munmap(agent, sizeof(*agent));
+}
+
+/* Fails and says so; nothing is left of it. */
+static void assert_start_fails(
+	struct container *c, const char *tap_name, uint32_t mtu, const char *line)
+{
+	struct options options = {.target = TARGET_PID, .pid = c->pid};
+	static const struct sandbox_plan plan = {.keep_folder = -1, .target_userns = -1};
+	struct agent_process agent;
+	struct agent_config config;
+	struct capture capture;
+	struct target target;
+	struct tapdev tap;
+	bool is_up;
+
+	g_assert_cmpint(target_open(&target, &options), ==, 0);
+	config = config_of(&target, &plan);
+	config.tap_name = tap_name;
+	config.netconf.tap_name = tap_name;
+	config.netconf.mtu = mtu;
+	capture = capture_begin();
+	g_assert_cmpint(agent_start(&agent, &config), ==, 0);
+	g_assert_cmpint(agent_wait_tap(&agent, &tap, &is_up), ==, -ECHILD);
+	assert_captured(&capture, line);
+	g_assert_cmpint(agent.sock, ==, -1);
+	g_assert_cmpint(waitpid(agent.pid, NULL, 0), ==, -1);
+	target_done(&target);
+}
+
+static void test_fails(void)
+{
+	struct container c;
+	struct relay relay;
+	int n_fds;
+
+	if (!relay_start(&relay, &c))
+		return;
+	n_fds = count_fds();
+	assert_start_fails(&c, "tap0", 1500,
+		"netns-helper: cannot attach to the tap tap0: Device or resource busy\n");
+	assert_start_fails(
+		&c, "tap1", 1, "netns-helper: cannot set MTU of tap1: Invalid argument\n");
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	relay_done(&relay);
+	container_stop(&c);
+}
+
+static void test_does_not_stay(void)
+{
+	struct options options = {.target = TARGET_PID};
+	struct agent_process agent;
+	struct agent_config config;
+	struct container c;
+	struct target target;
+	struct tapdev tap;
+	bool is_up;
+
+	if (!have_tun() || !container_start(&c))
+		return;
+	options.pid = c.pid;
+	g_assert_cmpint(target_open(&target, &options), ==, 0);
+	config = config_of(&target, NULL);
+	config.stay = false;
+	config.configure = false;
+	g_assert_cmpint(agent_start(&agent, &config), ==, 0);
+	g_assert_cmpint(agent_wait_tap(&agent, &tap, &is_up), ==, 0);
+	g_assert_false(is_up);
+	g_assert_cmpint(agent.sock, ==, -1);
+	g_assert_cmpint(waitpid(agent.pid, NULL, 0), ==, -1);
+	close(tap.fd);
+	target_done(&target);
+	container_stop(&c);
+}
+
+/* What a process of the container tries on a process that shares its user namespace; 0 or what the
+ * kernel said to each. */
+struct attempts {
+	pid_t victim;
+	int trace, root, fds, mem;
+};
+
+static int result(long r)
+{
+	return r < 0 ? -errno : 0;
+}
+
+static void attempt(void *arg)
+{
+	struct attempts *attempts = arg;
+	char path[64], to[64];
+	int fd;
+
+	g_assert_cmpint(geteuid(), ==, 0);
+	snprintf(path, sizeof(path), "/proc/%d/root", attempts->victim);
+	attempts->root = result(readlink(path, to, sizeof(to)));
+	snprintf(path, sizeof(path), "/proc/%d/fd/0", attempts->victim);
+	attempts->fds = result(readlink(path, to, sizeof(to)));
+	snprintf(path, sizeof(path), "/proc/%d/mem", attempts->victim);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	attempts->mem = result(fd);
+	attempts->trace = result(ptrace(PTRACE_SEIZE, attempts->victim, NULL, NULL));
+}
+
+/* A process that joined as the agent does, but made itself dumpable. */
+static pid_t fork_dumpable(const struct container *c)
+{
+	int fds[2];
+	char byte;
+	pid_t pid;
+
+	g_assert_cmpint(pipe2(fds, O_CLOEXEC), ==, 0);
+	pid = fork();
+	if (pid == 0) {
+		container_join(c);
+		prctl(PR_SET_DUMPABLE, 1);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		g_assert_cmpint(write(fds[1], "", 1), ==, 1);
+		for (;;)
+			pause();
+	}
+	g_assert_cmpint(read(fds[0], &byte, 1), ==, 1);
+	close(fds[0]);
+	close(fds[1]);
+	return pid;
+}
+
+static void test_untraceable(void)
+{
+	struct attempts *attempts = mmap(
+		NULL, sizeof(*attempts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct container c;
+	struct relay relay;
+	pid_t control;
+
+	if (!relay_start_serving(&relay, &c))
+		return;
+	/* That these attempts find a victim that is not protected. */
+	control = fork_dumpable(&c);
+	attempts->victim = control;
+	run_in(&c, attempt, attempts);
+	g_assert_cmpint(attempts->root, ==, 0);
+	g_assert_cmpint(attempts->fds, ==, 0);
+	g_assert_cmpint(attempts->mem, ==, 0);
+	g_assert_cmpint(attempts->trace, ==, 0);
+	kill(control, SIGKILL);
+	waitpid(control, NULL, 0);
+
+	attempts->victim = relay.agent.pid;
+	run_in(&c, attempt, attempts);
+	g_assert_cmpint(attempts->root, ==, -EACCES);
+	g_assert_cmpint(attempts->fds, ==, -EACCES);
+	g_assert_cmpint(attempts->mem, ==, -EACCES);
+	g_assert_cmpint(attempts->trace, ==, -EPERM);
+	g_assert_cmpint(ask_and_wait(&relay, &tcp4), >=, 0);
+	relay_done(&relay);
+	container_stop(&c);
+	munmap(attempts, sizeof(*attempts));
+}
+
+/* A stopped agent cannot hold up the relay's end; left alone it ends. */
+static void test_stop_stopped(void)
+{
+	struct container c;
+	struct relay relay;
+	int status;
+
+	if (!relay_start_serving(&relay, &c))
+		return;
+	kill(relay.agent.pid, SIGSTOP);
+	g_assert_cmpint(waitpid(relay.agent.pid, &status, WUNTRACED), ==, relay.agent.pid);
+	relay_done(&relay);
+	kill(relay.agent.pid, SIGCONT);
+	assert_exits(relay.agent.pid, 0);
+	container_stop(&c);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/agent/tap", test_tap);
+	g_test_add_func("/agent/thousand-sockets", test_thousand_sockets);
+	g_test_add_func("/agent/flood", test_flood);
+	g_test_add_func("/agent/killed-in-between", test_killed_in_between);
+	g_test_add_func("/agent/ignores-signals", test_ignores_signals);
+	g_test_add_func("/agent/fresh-signal-state", test_fresh_signal_state);
+	g_test_add_func("/agent/holds-nothing", test_holds_nothing);
+	g_test_add_func("/agent/ends-with-relay", test_ends_with_relay);
+	g_test_add_func("/agent/fails", test_fails);
+	g_test_add_func("/agent/does-not-stay", test_does_not_stay);
+	g_test_add_func("/agent/untraceable", test_untraceable);
+	g_test_add_func("/agent/stop-stopped", test_stop_stopped);
+	g_test_add_func("/agent/serve/requests", test_serve_requests);
+	g_test_add_func("/agent/serve/malformed", test_serve_malformed);
+	g_test_add_func("/agent/serve/without-descriptors", test_serve_without_descriptors);
+	g_test_add_func("/agent/client/killed-before-sending", test_killed_before_sending);
+	g_test_add_func("/agent/client/no-agent", test_no_agent);
+	g_test_add_func("/agent/client/strange-replies", test_strange_replies);
+	g_test_add_func("/agent/client/strange-errors", test_strange_errors);
+	g_test_add_func("/agent/client/no-room", test_no_room);
+	g_test_add_func("/agent/client/two-descriptors", test_two_descriptors);
+	g_test_add_func("/agent/client/deadline", test_deadline);
+	g_test_add_func("/agent/client/ids", test_ids);
+	g_test_add_func("/agent/client/ask-from-answer", test_ask_from_answer);
+	return g_test_run();
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <poll.h>
+#include <sys/capability.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+
+#include "base/util.h"
+#include "setup/netconf.h"
+#include "setup/tapdev.h"
+#include "tests/support/container.h"
+
+static struct ifreq named(const char *name)
+{
+	struct ifreq request = {0};
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	return request;
+}
+
+static int try_ioctl(unsigned long what, struct ifreq *request)
+{
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int r = ioctl(sock, what, request) < 0 ? -errno : 0;
+
+	close(sock);
+	return r;
+}
+
+static struct ifreq ask(const char *name, unsigned long what)
+{
+	struct ifreq request = named(name);
+
+	g_assert_cmpint(try_ioctl(what, &request), ==, 0);
+	return request;
+}
+
+static void tell(unsigned long what, struct ifreq request)
+{
+	g_assert_cmpint(try_ioctl(what, &request), ==, 0);
+}
+
+/* Whether the interface has segmentation offload: what TUNSETOFFLOAD with TUN_F_TSO4 switches. */
+static bool has_offload(const char *name)
+{
+	struct ethtool_value value = {.cmd = ETHTOOL_GTSO};
+	struct ifreq request = named(name);
+
+	request.ifr_data = (void *)&value;
+	g_assert_cmpint(try_ioctl(SIOCETHTOOL, &request), ==, 0);
+	return value.data;
+}
+
+static int open_raw(const char *name, int flags)
+{
+	struct ifreq request = named(name);
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	request.ifr_flags = (short)flags;
+	g_assert_cmpint(fd, >=, 0);
+	g_assert_cmpint(ioctl(fd, TUNSETIFF, &request), ==, 0);
+	return fd;
+}
+
+static void assert_exists(const char *name, bool exists)
+{
+	struct ifreq request = named(name);
+
+	g_assert_cmpint(try_ioctl(SIOCGIFFLAGS, &request), ==, exists ? 0 : -ENODEV);
+}
+
+static void assert_open_fails(const char *name, int error, const char *line)
+{
+	struct capture capture;
+	struct tapdev tap;
+	int n_fds = count_fds();
+
+	capture = capture_begin();
+	g_assert_cmpint(tapdev_open(&tap, name, true), ==, error);
+	assert_captured(&capture, line);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+}
+
+static void make(void *arg)
+{
+	struct tapdev tap;
+	struct ifreq request;
+	int len = 0, little_endian = 0;
+
+	g_assert_cmpint(tapdev_open(&tap, "tap0", true), ==, 0);
+	g_assert_cmpint(tap.vnet_len, ==, 12);
+	g_assert_cmpint(ioctl(tap.fd, TUNGETVNETHDRSZ, &len), ==, 0);
+	g_assert_cmpint(len, ==, 12);
+	g_assert_cmpint(ioctl(tap.fd, TUNGETVNETLE, &little_endian), ==, 0);
+	g_assert_cmpint(little_endian, ==, 1);
+	g_assert_true(fcntl(tap.fd, F_GETFL) & O_NONBLOCK);
+	g_assert_true(fcntl(tap.fd, F_GETFD) & FD_CLOEXEC);
+	g_assert_cmpint(ioctl(tap.fd, TUNGETIFF, &request), ==, 0);
+	g_assert_cmpint(request.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), ==,
+		IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	g_assert_false(request.ifr_flags & (IFF_PERSIST | IFF_MULTI_QUEUE));
+	assert_open_fails("tap0", -EBUSY,
+		"netns-helper: cannot attach to the tap tap0: Device or resource busy\n");
+	close(tap.fd);
+	assert_exists("tap0", false);
+
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false), ==, 0);
+	g_assert_cmpint(tap.vnet_len, ==, 0);
+	g_assert_cmpint(ioctl(tap.fd, TUNGETIFF, &request), ==, 0);
+	g_assert_false(request.ifr_flags & IFF_VNET_HDR);
+	close(tap.fd);
+}
+
+/* SIOCSIFTXQLEN is for the host's root alone; rtnetlink is not. */
+static void set_queue_len(const char *name, uint32_t len)
+{
+	_Alignas(struct nlmsghdr) char buf[NETCONF_BUF_LEN];
+	struct nlmsghdr *message = netconf_build_up(buf, (int)if_nametoindex(name));
+	struct mnl_socket *nl = mnl_socket_open(NETLINK_ROUTE);
+	struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
+	ssize_t n;
+
+	link->ifi_flags = link->ifi_change = 0;
+	mnl_attr_put_u32(message, IFLA_TXQLEN, len);
+	g_assert_cmpint(mnl_socket_sendto(nl, message, message->nlmsg_len), >, 0);
+	n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+	g_assert_cmpint(
+		mnl_cb_run(buf, (size_t)n, 0, mnl_socket_get_portid(nl), NULL, NULL), >=, 0);
+	mnl_socket_close(nl);
+}
+
+static void set_up_foreign(const char *name)
+{
+	struct ifreq request = named(name);
+
+	request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	memcpy(request.ifr_hwaddr.sa_data, "\x02\xaa\xbb\xcc\xdd\xee", 6);
+	tell(SIOCSIFHWADDR, request);
+	request = named(name);
+	request.ifr_mtu = 4321;
+	tell(SIOCSIFMTU, request);
+	set_queue_len(name, 77);
+	request = named(name);
+	request.ifr_flags = IFF_UP | IFF_NOARP | IFF_BROADCAST;
+	tell(SIOCSIFFLAGS, request);
+}
+
+static void assert_foreign(const char *name, short flags)
+{
+	struct ifreq request = ask(name, SIOCGIFHWADDR);
+
+	g_assert_cmpmem(request.ifr_hwaddr.sa_data, 6, "\x02\xaa\xbb\xcc\xdd\xee", 6);
+	request = ask(name, SIOCGIFMTU);
+	g_assert_cmpint(request.ifr_mtu, ==, 4321);
+	request = ask(name, SIOCGIFTXQLEN);
+	g_assert_cmpint(request.ifr_qlen, ==, 77);
+	request = ask(name, SIOCGIFFLAGS);
+	g_assert_cmpint(request.ifr_flags & ~IFF_RUNNING, ==, flags & ~IFF_RUNNING);
+}
+
+/* RootlessKit's: persistent, up, and with what a killed predecessor left. */
+static void attach_to_persistent(void *arg)
+{
+	int fd = open_raw("tap7", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), len = 10;
+	struct tapdev tap;
+	short flags;
+
+	g_assert_cmpint(ioctl(fd, TUNSETPERSIST, 1UL), ==, 0);
+	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
+	g_assert_cmpint(ioctl(fd, TUNSETOFFLOAD, (unsigned long)(TUN_F_CSUM | TUN_F_TSO4)), ==, 0);
+	set_up_foreign("tap7");
+	close(fd);
+	flags = ask("tap7", SIOCGIFFLAGS).ifr_flags;
+	g_assert_true(has_offload("tap7"));
+
+	for (int vnet_hdr = 1; vnet_hdr >= 0; vnet_hdr--) {
+		g_assert_cmpint(tapdev_open(&tap, "tap7", vnet_hdr), ==, 0);
+		g_assert_cmpint(tap.vnet_len, ==, vnet_hdr ? 12 : 0);
+		g_assert_false(has_offload("tap7"));
+		assert_foreign("tap7", flags);
+		close(tap.fd);
+		assert_exists("tap7", true);
+		assert_foreign("tap7", flags);
+	}
+}
+
+static void refuse(void *arg)
+{
+	int fd;
+
+	fd = open_raw("many", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE);
+	assert_open_fails("many", -EINVAL,
+		"netns-helper: cannot attach to many (it is no tap, or one with several queues): "
+		"Invalid argument\n");
+	close(fd);
+	fd = open_raw("tun0", IFF_TUN | IFF_NO_PI);
+	assert_open_fails("tun0", -EINVAL,
+		"netns-helper: cannot attach to tun0 (it is no tap, or one with several queues): "
+		"Invalid argument\n");
+	close(fd);
+	assert_open_fails("lo", -EINVAL,
+		"netns-helper: cannot attach to lo (it is no tap, or one with several queues): "
+		"Invalid argument\n");
+}
+
+/* One frame of the container, behind its header: a datagram to an address without neighbour asks
+ * by ARP. */
+static void carry_frames(void *arg)
+{
+	static const uint8_t zeros[12];
+	struct tapdev tap;
+	struct ifreq request = named("tap0");
+	struct sockaddr_in *address = (struct sockaddr_in *)(void *)&request.ifr_addr;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+	struct pollfd p = {.events = POLLIN};
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint8_t frame[2048];
+
+	g_assert_cmpint(tapdev_open(&tap, "tap0", true), ==, 0);
+	*address = (struct sockaddr_in){.sin_family = AF_INET};
+	address->sin_addr.s_addr = htonl(0x0a000264);
+	tell(SIOCSIFADDR, request);
+	request = named("tap0");
+	request.ifr_flags = IFF_UP;
+	tell(SIOCSIFFLAGS, request);
+	to.sin_addr.s_addr = htonl(0x0a000202);
+	g_assert_cmpint(sendto(sock, "x", 1, 0, (void *)&to, sizeof(to)), ==, 1);
+	p.fd = tap.fd;
+	do {
+		g_assert_cmpint(poll(&p, 1, -1), ==, 1);
+		g_assert_cmpint(read(tap.fd, frame, sizeof(frame)), >=, 12 + 42);
+		g_assert_cmpmem(frame, 10, zeros, 10);
+	} while (memcmp(frame + 12 + 12, "\x08\x06", 2) != 0);
+	g_assert_cmpmem(frame + 12 + 38, 4, "\x0a\x00\x02\x02", 4);
+	close(sock);
+	close(tap.fd);
+}
+
+static void assert_adopt_fails(int fd, int error, const char *format)
+{
+	g_autofree char *line = NULL;
+	struct capture capture = capture_begin();
+	struct tapdev tap;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	line = g_strdup_printf(format, fd);
+#pragma GCC diagnostic pop
+	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, error);
+	assert_captured(&capture, line);
+	if (error != -EBADF)
+		g_assert_cmpint(close(fd), ==, 0);
+}
+
+static void adopt(void *arg)
+{
+	struct tapdev tap;
+	int fd = open_raw("tap0", IFF_TAP | IFF_NO_PI), len = 10;
+
+	fcntl(fd, F_SETFD, 0);
+	g_assert_cmpint(ioctl(fd, TUNSETOFFLOAD, (unsigned long)(TUN_F_CSUM | TUN_F_TSO4)), ==, 0);
+	g_assert_true(has_offload("tap0"));
+	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, 0);
+	g_assert_cmpint(tap.fd, ==, fd);
+	g_assert_cmpint(tap.vnet_len, ==, 0);
+	g_assert_false(has_offload("tap0"));
+	g_assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+
+	fd = open_raw("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
+	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, 0);
+	g_assert_cmpint(tap.vnet_len, ==, 10);
+	close(fd);
+}
+
+static void adopt_fails(void *arg)
+{
+	int fd, len = 64, pipe_fds[2];
+
+	assert_adopt_fails(1000, -EBADF,
+		"netns-helper: the descriptor %d is no attached tap: Bad file descriptor\n");
+	g_assert_cmpint(pipe2(pipe_fds, O_CLOEXEC), ==, 0);
+	assert_adopt_fails(pipe_fds[0], -ENOTTY,
+		"netns-helper: the descriptor %d is no attached tap: Inappropriate ioctl for "
+		"device\n");
+	close(pipe_fds[1]);
+	assert_adopt_fails(open("/dev/net/tun", O_RDWR | O_CLOEXEC), -EBADFD,
+		"netns-helper: the descriptor %d is no attached tap: File descriptor in bad "
+		"state\n");
+	assert_adopt_fails(open_raw("tun0", IFF_TUN | IFF_NO_PI), -EINVAL,
+		"netns-helper: the descriptor %d is a tun, no tap: Invalid argument\n");
+	assert_adopt_fails(open_raw("tap1", IFF_TAP), -EINVAL,
+		"netns-helper: the tap of descriptor %d has packet-info headers: Invalid "
+		"argument\n");
+	fd = open_raw("tap2", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
+	assert_adopt_fails(fd, -EOPNOTSUPP,
+		"netns-helper: the tap of descriptor %d has headers of 64 bytes: Operation not "
+		"supported\n");
+}
+
+/* In a /dev/net of our own. */
+static void no_device(void *arg)
+{
+	cap_t none = cap_init();
+	int fd;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("none", "/dev/net", "tmpfs", 0, NULL) < 0)
+		_exit(EXIT_SKIP);
+	assert_open_fails("tap0", -ENOENT,
+		"netns-helper: cannot open /dev/net/tun (load it with `modprobe tun`, or pass it "
+		"into the container with `--device /dev/net/tun`): No such file or directory\n");
+	fd = open("/dev/net/tun", O_CREAT | O_WRONLY | O_CLOEXEC, 0);
+	g_assert_cmpint(fd, >=, 0);
+	close(fd);
+	g_assert_cmpint(cap_set_proc(none), ==, 0);
+	cap_free(none);
+	assert_open_fails("tap0", -EACCES,
+		"netns-helper: cannot open /dev/net/tun (this user must be allowed to read and "
+		"write it; a container needs `--device /dev/net/tun`): Permission denied\n");
+}
+
+static void no_permission(void *arg)
+{
+	cap_t none = cap_init();
+
+	g_assert_cmpint(cap_set_proc(none), ==, 0);
+	cap_free(none);
+	assert_open_fails("tap0", -EPERM,
+		"netns-helper: cannot attach to the tap tap0: Operation not permitted\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct container_test tests[] = {
+		{"/tapdev/make", make},
+		{"/tapdev/attach-to-persistent", attach_to_persistent},
+		{"/tapdev/refuse", refuse},
+		{"/tapdev/carry-frames", carry_frames},
+		{"/tapdev/adopt", adopt},
+		{"/tapdev/adopt-fails", adopt_fails},
+		{"/tapdev/no-device", no_device},
+		{"/tapdev/no-permission", no_permission},
+	};
+
+	g_test_init(&argc, &argv, NULL);
+	container_tests_add(tests, ARRAY_SIZE(tests));
+	return g_test_run();
+}
