@@ -79,12 +79,12 @@ static bool take_addr(const json_t *value, struct in_addr fallback, struct in_ad
 	return text && inet_pton(AF_INET, text, ret_addr) == 1;
 }
 
-/* 80.0 is a real, not an integer. */
+/* The value of what is no integer (80.0 is a real) is 0. */
 static bool take_port(const json_t *value, uint16_t *ret_port)
 {
 	json_int_t port = json_integer_value(value);
 
-	if (!json_is_integer(value) || port < 1 || port > UINT16_MAX)
+	if (port < 1 || port > UINT16_MAX)
 		return false;
 	*ret_port = (uint16_t)port;
 	return true;
@@ -191,11 +191,11 @@ static void list_hostfwd(const struct request *request)
 static void remove_hostfwd(const struct request *request)
 {
 	const struct api_requester *requester = request->requester;
-	const json_t *id = json_object_get(request->arguments, "id");
+	json_int_t id = json_integer_value(json_object_get(request->arguments, "id"));
 	int r = -ENOENT;
 
-	if (json_is_integer(id) && json_integer_value(id) > 0)
-		r = forward_remove(requester->context->forward, (uint64_t)json_integer_value(id));
+	if (id > 0)
+		r = forward_remove(requester->context->forward, (uint64_t)id);
 	if (r == -ENOENT)
 		refuse_argument(request, "remove_hostfwd", "id");
 	else if (r < 0)

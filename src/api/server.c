@@ -229,7 +229,7 @@ static void client_reply(void *owner, uint64_t cookie, char *text, size_t len)
 	struct handle handle = handle_unpack(cookie);
 	struct client *client = client_find(server, handle);
 
-	if (!client || client->state != CLIENT_WAITING) {
+	if (!client) {
 		free(text);
 		return;
 	}
