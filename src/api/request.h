@@ -5,18 +5,28 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "api/server.h"
 
-/* Told the reply: `text` is malloc'ed, passed on; NULL when memory ran out. May be called before
- * api_request_handle() returns, or later. */
+/* Told the reply: `text` is malloc'ed and passed on; NULL when memory ran out. */
 typedef void api_reply_fn(void *owner, uint64_t cookie, char *text, size_t len);
 
-/* Parses and carries out one request of `len` bytes. */
-void api_request_handle(const struct api_context *context, const char *text, size_t len,
-	api_reply_fn *reply, void *owner, uint64_t cookie);
+/* Where replies go. It outlives what was asked of the forward rules, or calls forward_forget(). */
+struct api_requester {
+	const struct api_context *context;
+	api_reply_fn *reply;
+	void *owner;
+};
+
+/* Once, before the sandbox: jansson reads the seed of its hash tables from /dev/urandom. */
+void api_request_init(void);
+
+/* Parses and carries out one request of `len` bytes. The reply comes before this returns, or later
+ * when the forward rule's backend takes its time; it comes once, with `cookie`. */
+void api_request_handle(
+	struct api_requester *requester, uint64_t cookie, const char *text, size_t len);
 
 /* The reply to a request longer than API_REQUEST_MAX. */
-char *api_reply_too_large(size_t *ret_len);
+void api_request_too_large(const struct api_requester *requester, uint64_t cookie);

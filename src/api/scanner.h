@@ -4,8 +4,12 @@
  * quotes, each byte once, so that a client that sends byte by byte costs O(n). It does not check
  * the value: the parser does.
  *
- *   BEFORE --opening bracket--> NESTED --depth 0--> DONE
- *   BEFORE --anything else----> SCALAR --white space--> DONE     (a string: its closing quote)
+ *   BEFORE --opening bracket--> NESTED --depth 0--------> DONE
+ *   BEFORE --quote------------> STRING --closing quote--> DONE
+ *   BEFORE --anything else----> SCALAR --white space----> DONE
+ *
+ * White space and the bytes of a byte order mark leave it in BEFORE. Where a SCALAR ends without
+ * white space behind it only the end of the stream, or a clock, can tell.
  */
 #pragma once
 
@@ -13,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* All zero when new. */
 struct json_scanner {
 	enum { SCAN_BEFORE, SCAN_NESTED, SCAN_SCALAR, SCAN_STRING, SCAN_DONE } state;
 	uint32_t depth;
@@ -21,5 +26,5 @@ struct json_scanner {
 };
 
 /* Looks at `len` further bytes. Returns how many of them belong to the value (or to what stands
- * before it) once it is complete, -1 as long as it is not. */
+ * before it) once it is complete, -1 as long as it is not. Once it was complete, 0. */
 ptrdiff_t json_scanner_feed(struct json_scanner *scanner, const char *bytes, size_t len);

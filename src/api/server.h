@@ -9,19 +9,25 @@
  */
 #pragma once
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "base/counter.h"
 #include "base/loop.h"
+#include "base/util.h"
 #include "forward/forward.h"
 
-/* A request has at most so many bytes; slirp4netns's limit. */
+/* A request has at most so many bytes, with what stands before it; slirp4netns's limit. */
 #define API_REQUEST_MAX 4095
 #define API_CLIENTS_MAX 256
-/* A client that is silent for so long is closed. */
+/* A client that is silent for so long, or does not take its reply, is closed. */
 #define API_IDLE_NS (60 * NS_PER_SEC)
+/* A number, `true` or a word of nonsense counts as complete after so long a silence. */
+#define API_SCALAR_NS NS_PER_SEC
+/* Replies that clients do not take are kept up to so many bytes together; then the client that has
+ * been silent longest loses its. The longest single reply (65,536 rules) has 17 MB. */
+#define API_UNSENT_MAX (UINT64_C(64) << 20)
 
 struct api_server;
 
@@ -40,7 +46,8 @@ int api_server_open(struct api_server **ret_server, const char *path);
 int api_server_start(
 	struct api_server *server, struct loop *loop, const struct api_context *context);
 /* Closes all clients and the listener and unlinks the path, if it still is the socket made here;
- * works after pivot_root too (the folder was kept open). NULL is nothing. */
+ * works after pivot_root too (the folder was kept open). Before the loop and the forward rules go.
+ * NULL is nothing. */
 void api_server_free(struct api_server *server);
 
 /* The folder of the socket as O_PATH descriptor, for the sandbox to except; -1 without one. */

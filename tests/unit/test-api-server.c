@@ -1,0 +1,836 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real server on the real loop, with clients on a real socket in a folder made for the test.
+ * Everything runs in this one thread: settle() turns the loop until nothing is ready any more, and
+ * time jumps by firing the timers early.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "api/server.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "tests/support/fake-backend.h"
+
+#define LIST       "{\"execute\":\"list_hostfwd\"}"
+#define EMPTY_LIST "{\"entries\":[],\"return\":{\"entries\":[]}}"
+#define BAD_JSON   "{\"error\":{\"desc\":\"bad request: cannot parse JSON\"}}"
+#define NO_OBJECT  "{\"error\":{\"desc\":\"bad request: json_object() failed\"}}"
+#define TOO_LARGE  "{\"error\":{\"desc\":\"bad request: too large message\"}}"
+
+struct fixture {
+	char *folder;
+	char *path;
+	struct loop loop;
+	struct counters counters;
+	struct fake_backend fake;
+	struct api_context context;
+	struct api_server *server;
+	unsigned int n_listener_events;
+	int n_fds;
+};
+
+static int count_fds(void)
+{
+	GDir *dir = g_dir_open("/proc/self/fd", 0, NULL);
+	int n = 0;
+
+	g_assert_nonnull(dir);
+	while (g_dir_read_name(dir))
+		n++;
+	g_dir_close(dir);
+	return n;
+}
+
+static void dispatch(void *owner, struct handle handle, uint32_t events)
+{
+	struct fixture *f = owner;
+
+	if (handle.kind == HANDLE_API_LISTENER) {
+		f->n_listener_events++;
+		api_server_accept(f->server);
+	} else {
+		g_assert_cmpint(handle.kind, ==, HANDLE_API_CLIENT);
+		api_server_client_ready(f->server, handle, events);
+	}
+}
+
+/* Until nothing is ready. That this ends shows that no state of a descriptor makes it spin. */
+static void settle(struct fixture *f)
+{
+	int n, n_turns = 0;
+
+	do {
+		n = loop_turn(&f->loop, 0, dispatch, f);
+		g_assert_cmpint(n, >=, 0);
+		g_assert_cmpint(n_turns++, <, 20000);
+	} while (n > 0);
+}
+
+static void jump(struct fixture *f, int64_t by_ns)
+{
+	timer_heap_expire(&f->loop.timers, f->loop.now_ns + by_ns);
+	settle(f);
+}
+
+static void make_folder(struct fixture *f, gconstpointer unused)
+{
+	f->n_fds = count_fds();
+	f->folder = g_dir_make_tmp("test-api-XXXXXX", NULL);
+	g_assert_nonnull(f->folder);
+	f->path = g_build_filename(f->folder, "socket", NULL);
+}
+
+static void start(struct fixture *f)
+{
+	g_assert_cmpint(loop_init(&f->loop), ==, 0);
+	f->fake.base.ops = &fake_backend_ops;
+	f->context.forward = forward_new(&f->fake.base);
+	f->context.counters = &f->counters;
+	inet_pton(AF_INET, "10.0.2.100", &f->context.guest);
+	g_assert_cmpint(api_server_start(f->server, &f->loop, &f->context), ==, 0);
+}
+
+static void set_up(struct fixture *f, gconstpointer unused)
+{
+	make_folder(f, NULL);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, 0);
+	start(f);
+}
+
+/* Nothing stays behind: no name, no timer, no descriptor. */
+static void tear_down(struct fixture *f, gconstpointer unused)
+{
+	api_server_free(f->server);
+	g_assert_cmpint(access(f->path, F_OK), ==, -1);
+	if (f->context.forward) {
+		g_assert_null(f->loop.timers.root);
+		forward_free(f->context.forward);
+		loop_done(&f->loop);
+	}
+	g_assert_cmpint(rmdir(f->folder), ==, 0);
+	g_assert_cmpint(count_fds(), ==, f->n_fds);
+	g_free(f->path);
+	g_free(f->folder);
+}
+
+static int bind_or_connect(const char *path, int type,
+	int (*call)(int, const struct sockaddr *, socklen_t), int *ret_error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	g_assert_cmpint(fd, >=, 0);
+	g_assert_cmpuint(g_strlcpy(address.sun_path, path, sizeof(address.sun_path)), <,
+		sizeof(address.sun_path));
+	*ret_error = call(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
+	return fd;
+}
+
+static int plug(struct fixture *f)
+{
+	int error, fd = bind_or_connect(f->path, SOCK_STREAM, connect, &error);
+
+	g_assert_cmpint(error, ==, 0);
+	return fd;
+}
+
+static void say_bytes(int fd, const char *bytes, size_t len)
+{
+	g_assert_cmpint(send(fd, bytes, len, MSG_NOSIGNAL), ==, len);
+}
+
+static void say(int fd, const char *text)
+{
+	say_bytes(fd, text, strlen(text));
+}
+
+static void assert_open(int fd)
+{
+	char c;
+
+	g_assert_cmpint(recv(fd, &c, 1, MSG_PEEK), ==, -1);
+	g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+/* The connection ended with this reply (in one piece) and the end of the file, no reset. */
+static void assert_reply(int fd, const char *expected)
+{
+	char reply[2048];
+	ssize_t n = recv(fd, reply, sizeof(reply) - 1, 0);
+
+	g_assert_cmpint(n, >=, 0);
+	reply[n] = '\0';
+	g_assert_cmpstr(reply, ==, expected);
+	g_assert_cmpint(recv(fd, reply, 1, 0), ==, 0);
+	close(fd);
+}
+
+static uint64_t counted(const struct fixture *f, enum counter which)
+{
+	return f->counters.value[which];
+}
+
+/* Opening. */
+
+static void test_mode(struct fixture *f, gconstpointer unused)
+{
+	mode_t old = umask(0);
+	struct stat st;
+
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, 0);
+	umask(old);
+	g_assert_cmpint(lstat(f->path, &st), ==, 0);
+	g_assert_true(S_ISSOCK(st.st_mode));
+	g_assert_cmpuint(st.st_mode & 07777, ==, 0600);
+	g_assert_cmpint(fcntl(api_server_folder(f->server), F_GETFL) & O_PATH, ==, O_PATH);
+	g_assert_cmpint(api_server_folder(NULL), ==, -1);
+}
+
+static void test_bad_paths(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *in_missing = g_build_filename(f->folder, "missing", "socket", NULL);
+	g_autofree char *slash = g_strconcat(f->folder, "/", NULL);
+	char longest[110];
+
+	memset(longest, 'x', sizeof(longest));
+	longest[108] = '\0';
+	g_assert_cmpint(api_server_open(&f->server, longest), ==, -ENAMETOOLONG);
+	g_assert_cmpint(api_server_open(&f->server, ""), ==, -ENOENT);
+	g_assert_cmpint(api_server_open(&f->server, in_missing), ==, -ENOENT);
+	g_assert_cmpint(api_server_open(&f->server, slash), ==, -EISDIR);
+	g_assert_cmpint(api_server_open(&f->server, f->folder), ==, -EEXIST);
+	g_assert_cmpint(api_server_open(&f->server, "/proc/socket"), <, 0);
+	g_assert_null(f->server);
+}
+
+/* 107 bytes are possible; a relative path counts from the working folder. */
+static void test_long_relative_path(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *cwd = g_get_current_dir();
+	char name[108];
+
+	memset(name, 'x', sizeof(name));
+	name[107] = '\0';
+	g_assert_cmpint(chdir(f->folder), ==, 0);
+	g_assert_cmpint(api_server_open(&f->server, name), ==, 0);
+	g_assert_cmpint(access(name, F_OK), ==, 0);
+	g_assert_cmpint(chdir("/"), ==, 0);
+	api_server_free(f->server);
+	f->server = NULL;
+	/* tear_down() finds the folder empty. */
+	g_assert_cmpint(chdir(cwd), ==, 0);
+}
+
+static void test_stale_socket(struct fixture *f, gconstpointer unused)
+{
+	int error, stale = bind_or_connect(f->path, SOCK_STREAM, bind, &error);
+
+	g_assert_cmpint(error, ==, 0);
+	close(stale);
+	g_assert_cmpint(access(f->path, F_OK), ==, 0);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, 0);
+	start(f);
+	stale = plug(f);
+	say(stale, LIST);
+	settle(f);
+	assert_reply(stale, EMPTY_LIST);
+}
+
+/* Also one whose backlog is full, or that is of another type. */
+static void test_live_socket(struct fixture *f, gconstpointer unused)
+{
+	int error, live = bind_or_connect(f->path, SOCK_STREAM, bind, &error);
+
+	g_assert_cmpint(error, ==, 0);
+	g_assert_cmpint(listen(live, 0), ==, 0);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EADDRINUSE);
+	/* The first attempt fills the backlog. */
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EADDRINUSE);
+	g_assert_cmpint(access(f->path, F_OK), ==, 0);
+	close(live);
+	g_assert_cmpint(unlink(f->path), ==, 0);
+
+	live = bind_or_connect(f->path, SOCK_DGRAM, bind, &error);
+	g_assert_cmpint(error, ==, 0);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EADDRINUSE);
+	close(live);
+	g_assert_cmpint(unlink(f->path), ==, 0);
+}
+
+static void test_no_socket(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *content = NULL;
+
+	g_assert_true(g_file_set_contents(f->path, "mine", -1, NULL));
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EEXIST);
+	g_assert_true(g_file_get_contents(f->path, &content, NULL, NULL));
+	g_assert_cmpstr(content, ==, "mine");
+	g_assert_cmpint(unlink(f->path), ==, 0);
+
+	g_assert_cmpint(symlink("nowhere", f->path), ==, 0);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EEXIST);
+	g_assert_cmpint(unlink(f->path), ==, 0);
+}
+
+/* A successor's socket at the same path is not unlinked. */
+static void test_unlinks_only_own(struct fixture *f, gconstpointer unused)
+{
+	struct api_server *successor = NULL;
+
+	g_assert_cmpint(unlink(f->path), ==, 0);
+	g_assert_cmpint(api_server_open(&successor, f->path), ==, 0);
+	api_server_free(f->server);
+	f->server = NULL;
+	g_assert_cmpint(access(f->path, F_OK), ==, 0);
+	api_server_free(successor);
+	g_assert_cmpint(access(f->path, F_OK), ==, -1);
+}
+
+/* As behind pivot_root: the path does not lead there any more, the folder's descriptor does. */
+static void test_unlinks_in_moved_folder(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *moved = g_strconcat(f->folder, "-moved", NULL);
+	g_autofree char *path = g_build_filename(moved, "socket", NULL);
+
+	g_assert_cmpint(rename(f->folder, moved), ==, 0);
+	g_assert_cmpint(access(path, F_OK), ==, 0);
+	api_server_free(f->server);
+	f->server = NULL;
+	g_assert_cmpint(access(path, F_OK), ==, -1);
+	g_assert_cmpint(rename(moved, f->folder), ==, 0);
+}
+
+/* Requests. */
+
+static void test_one_request(struct fixture *f, gconstpointer unused)
+{
+	int fd = plug(f);
+
+	say(fd,
+		"{\"execute\":\"add_hostfwd\",\"arguments\":{\"proto\":\"tcp\","
+		"\"host_port\":8080,\"guest_port\":80}}\n");
+	settle(f);
+	assert_reply(fd, "{\"return\":{\"id\":1}}");
+	fd = plug(f);
+	say(fd, "{\"execute\":\"remove_hostfwd\",\"arguments\":{\"id\":1}}");
+	g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
+	settle(f);
+	assert_reply(fd, "{\"return\":{}}");
+}
+
+static void test_split_writes(struct fixture *f, gconstpointer unused)
+{
+	for (size_t cut = 1; cut < strlen(LIST); cut++) {
+		int fd = plug(f);
+
+		say_bytes(fd, LIST, cut);
+		settle(f);
+		assert_open(fd);
+		say(fd, &LIST[cut]);
+		settle(f);
+		assert_reply(fd, EMPTY_LIST);
+	}
+}
+
+/* As slow as may be, with others served in between. */
+static void test_byte_at_a_time(struct fixture *f, gconstpointer unused)
+{
+	int slow = plug(f);
+
+	for (size_t i = 0; i < strlen(LIST); i++) {
+		int fd = plug(f);
+
+		assert_open(slow);
+		say_bytes(slow, &LIST[i], 1);
+		say(fd, "{}");
+		settle(f);
+		assert_reply(fd, "{\"error\":{\"desc\":\"bad request: no execute found\"}}");
+	}
+	assert_reply(slow, EMPTY_LIST);
+}
+
+static void test_end_of_file(struct fixture *f, gconstpointer unused)
+{
+	static const struct {
+		const char *text, *reply;
+	} cases[] = {{"", BAD_JSON}, {" ", BAD_JSON}, {"{\"execute\"", BAD_JSON},
+		{"null", NO_OBJECT}, {"7", NO_OBJECT}, {"bad", BAD_JSON}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int fd = plug(f);
+
+		if (*cases[i].text)
+			say(fd, cases[i].text);
+		g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
+		settle(f);
+		assert_reply(fd, cases[i].reply);
+	}
+}
+
+/* Complete at white space, or after a second of silence. */
+static void test_scalar(struct fixture *f, gconstpointer unused)
+{
+	int fd = plug(f);
+
+	say(fd, "badjson\n");
+	settle(f);
+	assert_reply(fd, BAD_JSON);
+
+	fd = plug(f);
+	say(fd, "12");
+	settle(f);
+	jump(f, API_SCALAR_NS - NS_PER_MS);
+	assert_open(fd);
+	say(fd, "3");
+	settle(f);
+	jump(f, API_SCALAR_NS);
+	assert_reply(fd, NO_OBJECT);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 0);
+}
+
+static void test_limit(struct fixture *f, gconstpointer unused)
+{
+	char text[2 * API_REQUEST_MAX];
+	int fd;
+
+	/* 4095 bytes with the last bracket. */
+	memset(text, ' ', sizeof(text));
+	memcpy(text + API_REQUEST_MAX - strlen(LIST), LIST, strlen(LIST));
+	fd = plug(f);
+	say_bytes(fd, text, API_REQUEST_MAX - 1);
+	settle(f);
+	assert_open(fd);
+	say_bytes(fd, text + API_REQUEST_MAX - 1, 1);
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+
+	/* One more; and nothing of a value. */
+	memset(text, ' ', sizeof(text));
+	memcpy(text + API_REQUEST_MAX + 1 - strlen(LIST), LIST, strlen(LIST));
+	fd = plug(f);
+	say_bytes(fd, text, API_REQUEST_MAX + 1);
+	settle(f);
+	assert_reply(fd, TOO_LARGE);
+	memset(text, 0, sizeof(text));
+	fd = plug(f);
+	say_bytes(fd, text, sizeof(text));
+	settle(f);
+	assert_reply(fd, TOO_LARGE);
+
+	/* What is behind the value does not count, however it is cut. */
+	memset(text, '}', sizeof(text));
+	memcpy(text, LIST, strlen(LIST));
+	fd = plug(f);
+	say_bytes(fd, text, sizeof(text));
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+	g_assert_cmpuint(counted(f, COUNTER_API_ERRORS), ==, 2);
+}
+
+/* As much as the socket holds beyond the request: the reply ends with EOF, not with ECONNRESET. */
+static void test_unread_input(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *zeros = g_malloc0(1 << 20);
+	int fd = plug(f);
+
+	g_assert_cmpint(send(fd, zeros, 1 << 20, MSG_NOSIGNAL), >, 10 * API_REQUEST_MAX);
+	settle(f);
+	assert_reply(fd, TOO_LARGE);
+}
+
+static void test_gone_client(struct fixture *f, gconstpointer unused)
+{
+	int fd = plug(f);
+
+	say(fd, LIST);
+	close(fd);
+	fd = plug(f);
+	say(fd, "{\"exec");
+	close(fd);
+	close(plug(f));
+	settle(f);
+	fd = plug(f);
+	say(fd, LIST);
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+}
+
+/* A copy of a client's descriptor, as a fork has it, does not stay in the loop. */
+static void test_unwatched(struct fixture *f, gconstpointer unused)
+{
+	int fd = plug(f), accepted = dup(fd), copy;
+
+	close(accepted); /* the lowest that is free, so the server's is the same */
+	settle(f);
+	copy = dup(accepted);
+	g_assert_cmpint(copy, >=, 0);
+	say(fd, LIST);
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+	close(copy);
+}
+
+/* Many clients. */
+
+static void plug_many(struct fixture *f, int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		fds[i] = plug(f);
+		settle(f);
+	}
+}
+
+static void close_many(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+static void test_silent_clients(struct fixture *f, gconstpointer unused)
+{
+	int fds[API_CLIENTS_MAX], fd;
+
+	plug_many(f, fds, API_CLIENTS_MAX);
+	/* The first one speaks up, so the second is the most silent. */
+	say(fds[0], "{");
+	settle(f);
+	fd = plug(f);
+	say(fd, LIST);
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 1);
+	assert_open(fds[0]);
+	g_assert_cmpint(recv(fds[1], &(char){0}, 1, 0), ==, 0);
+	assert_open(fds[2]);
+
+	jump(f, API_IDLE_NS);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, API_CLIENTS_MAX);
+	for (size_t i = 0; i < API_CLIENTS_MAX; i++)
+		g_assert_cmpint(recv(fds[i], &(char){0}, 1, 0), ==, 0);
+	close_many(fds, API_CLIENTS_MAX);
+}
+
+/* More at once than one turn accepts and, where the backlog can be so long, the table has places.
+ */
+static void test_burst(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *somaxconn = NULL;
+	int fds[2 * API_CLIENTS_MAX];
+	size_t n;
+
+	g_assert_true(g_file_get_contents("/proc/sys/net/core/somaxconn", &somaxconn, NULL, NULL));
+	n = MIN(ARRAY_SIZE(fds), (size_t)atoi(somaxconn));
+	for (size_t i = 0; i < n; i++) {
+		fds[i] = plug(f);
+		say(fds[i], LIST);
+	}
+	settle(f);
+	for (size_t i = 0; i < n; i++)
+		assert_reply(fds[i], EMPTY_LIST);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 0);
+	g_assert_cmpuint(counted(f, COUNTER_API_REQUESTS), ==, n);
+}
+
+static void add_rules(struct fixture *f, unsigned int n);
+
+/* A reply longer than the socket's buffer, to a client that reads late, or never. */
+static void test_never_reads(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *reply = g_malloc(4 << 20);
+	int late, never, fd;
+	size_t len = 0;
+	ssize_t n;
+
+	add_rules(f, 10000);
+	late = plug(f);
+	never = plug(f);
+	say(late, LIST);
+	say(never, LIST);
+	settle(f);
+	fd = plug(f);
+	say(fd, "{}");
+	settle(f);
+	assert_reply(fd, "{\"error\":{\"desc\":\"bad request: no execute found\"}}");
+	while ((n = recv(late, reply + len, (4 << 20) - len, 0)) != 0) {
+		if (n > 0)
+			len += (size_t)n;
+		else
+			g_assert_cmpint(errno, ==, EAGAIN);
+		settle(f);
+	}
+	g_assert_cmpuint(len, >, 2 * 10000 * 80);
+	g_assert_true(g_str_has_prefix(reply, "{\"entries\":[{\"id\":1,\"proto\":\"tcp\","));
+	g_assert_cmpint(memcmp(reply + len - 4, "}]}}", 4), ==, 0);
+	jump(f, API_IDLE_NS - NS_PER_SEC);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 0);
+	jump(f, API_IDLE_NS);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 1);
+	close(late);
+	close(never);
+}
+
+static void no_done(void *owner, uint64_t cookie, int error, uint64_t id)
+{
+	g_assert_cmpint(error, ==, 0);
+}
+
+static void add_rules(struct fixture *f, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		struct forward_spec spec = {.proto = i & 1 ? FORWARD_UDP : FORWARD_TCP,
+			.host_port = (uint16_t)(i / 2 + 1),
+			.guest_port = 65535};
+
+		forward_add(f->context.forward, &spec, no_done, NULL, 0);
+	}
+}
+
+/* Replies that nobody takes are bounded: the oldest make room. */
+static void test_unsent_limit(struct fixture *f, gconstpointer unused)
+{
+	int fds[7];
+
+	add_rules(f, FORWARD_RULES_MAX); /* 13 MiB the list, of which a socket holds little */
+	plug_many(f, fds, ARRAY_SIZE(fds));
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		say(fds[i], LIST);
+		settle(f);
+	}
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), >=, 2);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), <, ARRAY_SIZE(fds) - 3);
+	close_many(fds, ARRAY_SIZE(fds));
+	settle(f);
+}
+
+/* Late replies. */
+
+static int ask_later(struct fixture *f, unsigned int port)
+{
+	g_autofree char *request =
+		g_strdup_printf("{\"execute\":\"add_hostfwd\",\"arguments\":{\"proto\":\"tcp\","
+				"\"host_port\":%u,\"guest_port\":80}} ",
+			port);
+	int fd = plug(f);
+
+	f->fake.bind_answer = FORWARD_LATER;
+	say(fd, request);
+	settle(f);
+	assert_open(fd);
+	return fd;
+}
+
+static void test_late_reply(struct fixture *f, gconstpointer unused)
+{
+	int fd = ask_later(f, 8080);
+
+	/* Neither more input nor a half-close is an event now (settle() would not end). */
+	say(fd, "more");
+	settle(f);
+	g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
+	settle(f);
+	assert_open(fd);
+	forward_bound(f->context.forward, 1, 0);
+	assert_reply(fd, "{\"return\":{\"id\":1}}");
+	settle(f);
+}
+
+/* The slot has another client by then, which waits, too. */
+static void test_late_reply_to_gone_client(struct fixture *f, gconstpointer unused)
+{
+	int other;
+
+	close(ask_later(f, 8080));
+	settle(f);
+	other = ask_later(f, 8081);
+	forward_bound(f->context.forward, 1, 0);
+	settle(f);
+	assert_open(other);
+	/* What was asked for happened all the same. */
+	g_assert_cmpuint(forward_count(f->context.forward), ==, 1);
+	forward_bound(f->context.forward, 2, 0);
+	assert_reply(other, "{\"return\":{\"id\":2}}");
+}
+
+/* A client that we owe an answer makes room last, and not for ever. */
+static void test_waiting_client_is_kept(struct fixture *f, gconstpointer unused)
+{
+	int fd = ask_later(f, 8080), fds[API_CLIENTS_MAX];
+
+	plug_many(f, fds, API_CLIENTS_MAX);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 1);
+	assert_open(fd);
+	g_assert_cmpint(recv(fds[0], &(char){0}, 1, 0), ==, 0);
+	jump(f, API_IDLE_NS);
+	g_assert_cmpint(recv(fd, &(char){0}, 1, 0), ==, 0);
+	forward_bound(f->context.forward, 1, -EIO);
+	close(fd);
+	close_many(fds, API_CLIENTS_MAX);
+}
+
+static void test_server_gone_before_reply(struct fixture *f, gconstpointer unused)
+{
+	int fd = ask_later(f, 8080);
+
+	api_server_free(f->server);
+	f->server = NULL;
+	g_assert_cmpint(recv(fd, &(char){0}, 1, 0), ==, 0);
+	forward_bound(f->context.forward, 1, 0);
+	close(fd);
+}
+
+/* Events of a client that is gone already, as one turn may fetch them, do not hang up another. */
+static void test_stale_events(struct fixture *f, gconstpointer unused)
+{
+	int fd = ask_later(f, 8080);
+
+	for (uint32_t generation = 1; generation < 4; generation++)
+		api_server_client_ready(
+			f->server, (struct handle){HANDLE_API_CLIENT, generation, 0}, EPOLLHUP);
+	api_server_client_ready(
+		f->server, (struct handle){HANDLE_API_CLIENT, 0, API_CLIENTS_MAX}, EPOLLHUP);
+	api_server_client_ready(f->server, (struct handle){HANDLE_API_CLIENT, 0, 1}, EPOLLHUP);
+	forward_bound(f->context.forward, 1, 0);
+	assert_reply(fd, "{\"return\":{\"id\":1}}");
+}
+
+/* From now on `fd` is the last descriptor that this process can have. */
+static struct rlimit tighten_limit(int fd)
+{
+	struct rlimit old, tight;
+
+	g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+	tight = old;
+	tight.rlim_cur = (rlim_t)fd + 1;
+	g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
+	return old;
+}
+
+/* No descriptor for a client: the listener rests, and no turn is spent on it. */
+static void test_no_descriptors(struct fixture *f, gconstpointer unused)
+{
+	int fds[2] = {plug(f), plug(f)}, fd;
+	struct rlimit old;
+	unsigned int n_events;
+
+	settle(f);
+	fd = plug(f);
+	say(fd, LIST);
+	old = tighten_limit(fd);
+	settle(f);
+	n_events = f->n_listener_events;
+	settle(f);
+	g_assert_cmpuint(f->n_listener_events, ==, n_events);
+	assert_open(fd);
+
+	/* A client that goes makes the place. */
+	say(fds[0], "{}");
+	settle(f);
+	assert_reply(fd, EMPTY_LIST);
+	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 0);
+	g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+	close_many(fds, ARRAY_SIZE(fds));
+}
+
+/* None goes: after a second the most silent one does. */
+static void test_no_descriptors_evicts(struct fixture *f, gconstpointer unused)
+{
+	int silent = plug(f), fd;
+	struct rlimit old;
+
+	settle(f);
+	fd = plug(f);
+	say(fd, LIST);
+	old = tighten_limit(fd);
+	settle(f);
+	assert_open(silent);
+	jump(f, NS_PER_SEC);
+	g_assert_cmpint(recv(silent, &(char){0}, 1, 0), ==, 0);
+	assert_reply(fd, EMPTY_LIST);
+	g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+	close(silent);
+}
+
+/* There is none that could go: it is tried again each second. */
+static void test_no_descriptors_no_clients(struct fixture *f, gconstpointer unused)
+{
+	int fd = plug(f);
+	struct rlimit old = tighten_limit(fd);
+
+	say(fd, LIST);
+	settle(f);
+	jump(f, NS_PER_SEC);
+	assert_open(fd);
+	g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+	settle(f);
+	assert_open(fd);
+	jump(f, NS_PER_SEC);
+	assert_reply(fd, EMPTY_LIST);
+}
+
+static void test_free_with_clients(struct fixture *f, gconstpointer unused)
+{
+	int fds[3];
+
+	plug_many(f, fds, 2);
+	fds[2] = plug(f); /* not yet accepted */
+	say(fds[0], "{");
+	api_server_free(f->server);
+	f->server = NULL;
+	g_assert_cmpint(recv(fds[1], &(char){0}, 1, 0), ==, 0);
+	close_many(fds, ARRAY_SIZE(fds));
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	/* Errors are wanted here, and would only hide others in the output. */
+	log_init("test-api-server", (enum log_level) - 1);
+#define OPEN(name, function) \
+	g_test_add("/api-server/" name, struct fixture, NULL, make_folder, function, tear_down)
+#define TEST(name, function) \
+	g_test_add("/api-server/" name, struct fixture, NULL, set_up, function, tear_down)
+	OPEN("mode", test_mode);
+	OPEN("bad-paths", test_bad_paths);
+	OPEN("long-relative-path", test_long_relative_path);
+	OPEN("stale-socket", test_stale_socket);
+	OPEN("live-socket", test_live_socket);
+	OPEN("no-socket", test_no_socket);
+	TEST("unlinks-only-own", test_unlinks_only_own);
+	TEST("unlinks-in-moved-folder", test_unlinks_in_moved_folder);
+	TEST("one-request", test_one_request);
+	TEST("split-writes", test_split_writes);
+	TEST("byte-at-a-time", test_byte_at_a_time);
+	TEST("end-of-file", test_end_of_file);
+	TEST("scalar", test_scalar);
+	TEST("limit", test_limit);
+	TEST("unread-input", test_unread_input);
+	TEST("gone-client", test_gone_client);
+	TEST("unwatched", test_unwatched);
+	TEST("silent-clients", test_silent_clients);
+	TEST("burst", test_burst);
+	TEST("never-reads", test_never_reads);
+	TEST("unsent-limit", test_unsent_limit);
+	TEST("late-reply", test_late_reply);
+	TEST("late-reply-to-gone-client", test_late_reply_to_gone_client);
+	TEST("waiting-client-is-kept", test_waiting_client_is_kept);
+	TEST("server-gone-before-reply", test_server_gone_before_reply);
+	TEST("stale-events", test_stale_events);
+	TEST("no-descriptors", test_no_descriptors);
+	TEST("no-descriptors-evicts", test_no_descriptors_evicts);
+	TEST("no-descriptors-no-clients", test_no_descriptors_no_clients);
+	TEST("free-with-clients", test_free_with_clients);
+	return g_test_run();
+}
