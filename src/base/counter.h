@@ -19,6 +19,7 @@
 	X(DROP_CHECKSUM, "drop_checksum", "IPv4 headers with a wrong checksum")               \
 	X(DROP_FRAGMENT, "drop_fragment", "fragments that can belong to no datagram")         \
 	X(DROP_IPV6_DISABLED, "drop_ipv6_disabled", "IPv6 frames while IPv6 is off")          \
+	X(DROP_DHCP, "drop_dhcp", "DHCP requests for which no lease is left")                 \
 	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent flag was cleared")     \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Putting IPv4 fragments together (RFC 791 3.2) within strict bounds, so that what lies behind
+ * sees whole datagrams only: libslirp 4.7 keeps fragments for 30 s, each in a buffer as large as
+ * the MTU, without counting them.
+ *
+ * At most REASSEMBLY_DATAGRAMS_MAX are in the making, about 75 KiB each; one more, and the oldest
+ * is given up. Fragments that overlap in any way end their datagram (RFC 5722's rule for IPv6).
+ * Datagrams that were given up are counted as drop_fragment.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/counter.h"
+#include "base/util.h"
+#include "wire/packet.h"
+
+#define REASSEMBLY_DATAGRAMS_MAX 32
+/* After the first fragment came; as Linux and libslirp have it. */
+#define REASSEMBLY_TIMEOUT_NS (30 * NS_PER_SEC)
+/* The longest frame that may come out. */
+#define REASSEMBLY_FRAME_MAX (ETH_HEADER_LEN + 65535)
+
+struct datagram;
+
+struct reassembly {
+	struct counters *counters;
+	struct datagram *datagrams[REASSEMBLY_DATAGRAMS_MAX]; /* owned; NULL: none */
+};
+
+enum reassembly_outcome {
+	REASSEMBLY_WAITS,    /* the fragment was taken, others are missing */
+	REASSEMBLY_COMPLETE, /* the frame now holds the datagram */
+	REASSEMBLY_DROPPED,  /* counted */
+};
+
+void reassembly_init(struct reassembly *reassembly, struct counters *counters);
+void reassembly_done(struct reassembly *reassembly);
+
+/* `packet` is what packet_parse() found in `frame`: an IPv4 fragment. For REASSEMBLY_COMPLETE the
+ * datagram is written over the frame, for which there are REASSEMBLY_FRAME_MAX bytes; *ret_len is
+ * its length. It has yet to be parsed. */
+enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const struct packet *packet,
+	uint8_t *frame, int64_t now_ns, size_t *ret_len);
