@@ -36,7 +36,7 @@ static void write_line(int fd, const char *line, size_t len)
 }
 
 /* Appends formatted text at *at, always leaving room for the newline. */
-static void append(char *line, size_t *at, const char *format, va_list args)
+static void PRINTF_LIKE(3, 0) append(char *line, size_t *at, const char *format, va_list args)
 {
 	size_t room = PIPE_BUF - 1 - *at;
 	int n = vsnprintf(line + *at, room, format, args);
@@ -64,7 +64,8 @@ static void finish_line(int fd, char *line, size_t len)
 	write_line(fd, line, len);
 }
 
-static void log_va(enum log_level level, int error, const char *format, va_list args)
+static void PRINTF_LIKE(3, 0)
+	log_va(enum log_level level, int error, const char *format, va_list args)
 {
 	char line[PIPE_BUF];
 	size_t len = 0;
@@ -97,7 +98,7 @@ int log_errno(enum log_level level, int error, const char *format, ...)
 	return error;
 }
 
-static void plain_va(int fd, const char *format, va_list args)
+static void PRINTF_LIKE(2, 0) plain_va(int fd, const char *format, va_list args)
 {
 	char line[PIPE_BUF];
 	size_t len = 0;
