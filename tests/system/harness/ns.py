@@ -114,9 +114,15 @@ class Container(Held):
     """A container: user and network namespace, made by `maker` and owned by it."""
 
     def __init__(self, maker, flags="user,net"):
-        keep = maker.prefix + ["nsenter", "--preserve-credentials"]
-        super().__init__(maker, flags, 0, lambda pid: keep + [
-            "-t", str(pid), "-U", "-n"] + (["-m"] if "mount" in flags else []) + ["--"])
+        letters = {"user": "-U", "net": "-n", "mount": "-m"}
+        words = [letters[flag] for flag in flags.split(",")]
+
+        def prefix(pid, wanted):
+            return maker.prefix + ["nsenter", "--preserve-credentials", "-t", str(pid),
+                                   *wanted, "--"]
+        super().__init__(maker, flags, 0, lambda pid: prefix(pid, words))
+        # Root of the container's user namespace, but on the host's network.
+        self.userns = World(prefix(self.pid, ["-U"]))
 
     def configured(self, tap="tap0"):
         """`ip address` of the tap as text."""
@@ -152,8 +158,8 @@ class Host:
             self.root = self.add(Held(outside, "user,net,mount", 0, lambda pid: [
                 "nsenter", "--preserve-credentials", "-t", str(pid), "-U", "-n", "-m", "--"]))
             # Without a capability over the host's network, as on a real one.
-            self.user = self.add(Held(self.root, "user", 1000, lambda pid: [
-                "nsenter", "--preserve-credentials", "-t", str(pid), "-U", "-n", "-m", "--"]))
+            self.user = self.add(Held(self.root, "user", 1000, lambda pid: self.root.prefix + [
+                "nsenter", "--preserve-credentials", "-t", str(pid), "-U", "--"]))
             self.user_uid = os.geteuid()
         self.user.socket = self.root.socket
         self.make_etc()
