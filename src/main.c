@@ -91,9 +91,43 @@ static int open_target(struct start *start)
 	return 0;
 }
 
+static enum sandbox_wish root_wish(const struct options *options)
+{
+	if (options->enable_sandbox || options->sandbox == SANDBOX_REQUIRE)
+		return SANDBOX_MUST;
+	if (options->sandbox == SANDBOX_OFF)
+		return SANDBOX_NO;
+	if (options->sandbox == SANDBOX_AUTO)
+		return SANDBOX_TRY;
+	/* Podman's no_pivot_root relies on it that slirp4netns does nothing unasked. */
+	return options->personality == PERSONALITY_SLIRP4NETNS ? SANDBOX_NO : SANDBOX_TRY;
+}
+
+static struct sandbox_plan sandbox_plan_of(const struct start *start)
+{
+	const struct options *options = &start->options;
+	enum sandbox_wish by_default =
+		options->sandbox == SANDBOX_REQUIRE ? SANDBOX_MUST : SANDBOX_TRY;
+
+	return (struct sandbox_plan){
+		.empty_root = root_wish(options),
+		.landlock = options->sandbox == SANDBOX_OFF ? SANDBOX_NO : by_default,
+		.seccomp = options->disable_seccomp ? SANDBOX_NO
+			: options->enable_seccomp   ? SANDBOX_MUST
+						    : by_default,
+		.capabilities = options->enable_sandbox ? SANDBOX_MUST : by_default,
+		.slirp4netns_role = options->personality == PERSONALITY_SLIRP4NETNS,
+		.same_userns = start->target.same_userns,
+		.keep_folder = api_server_folder(start->api),
+		.target_userns = start->target.userns_fd,
+		.disabled_features = options->disabled_features,
+	};
+}
+
 static int start_agent(struct start *start)
 {
 	const struct options *options = &start->options;
+	const struct sandbox_plan plan = sandbox_plan_of(start);
 	const struct agent_config config = {
 		.target = &start->target,
 		.tap_name = options->tap_name,
@@ -110,11 +144,10 @@ static int start_agent(struct start *start)
 				.gateway = options->gateway,
 			},
 		.stay = !feature_in(options->disabled_features, FEATURE_AGENT),
-		.disabled_features = options->disabled_features,
+		.sandbox = &plan,
 	};
-	int r = agent_start(&start->agent, &config);
 
-	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "cannot start the netns agent") : 0;
+	return agent_start(&start->agent, &config);
 }
 
 static int open_link(struct start *start, struct tap_link *link)
@@ -174,43 +207,16 @@ static int init_relay(struct start *start, struct relay *relay)
 		.signal_fd = fd_take(&start->signal_fd),
 		.exit_fd = start->options.exit_fd,
 		.target_fd = start->target.pidfd,
-		.agent_sock = start->agent.sock,
+		.agent = start->agent,
 		.link_is_up = start->tap_is_up,
 	};
 
 	return relay_init(relay, &parts);
 }
 
-static enum sandbox_wish root_wish(const struct options *options)
-{
-	if (options->enable_sandbox || options->sandbox == SANDBOX_REQUIRE)
-		return SANDBOX_MUST;
-	if (options->sandbox == SANDBOX_OFF)
-		return SANDBOX_NO;
-	if (options->sandbox == SANDBOX_AUTO)
-		return SANDBOX_TRY;
-	/* Podman's no_pivot_root relies on it that slirp4netns does nothing unasked. */
-	return options->personality == PERSONALITY_SLIRP4NETNS ? SANDBOX_NO : SANDBOX_TRY;
-}
-
 static int enter_sandbox(struct start *start)
 {
-	const struct options *options = &start->options;
-	enum sandbox_wish by_default =
-		options->sandbox == SANDBOX_REQUIRE ? SANDBOX_MUST : SANDBOX_TRY;
-	const struct sandbox_plan plan = {
-		.empty_root = root_wish(options),
-		.landlock = options->sandbox == SANDBOX_OFF ? SANDBOX_NO : by_default,
-		.seccomp = options->disable_seccomp ? SANDBOX_NO
-			: options->enable_seccomp   ? SANDBOX_MUST
-						    : by_default,
-		.capabilities = options->enable_sandbox ? SANDBOX_MUST : by_default,
-		.slirp4netns_role = options->personality == PERSONALITY_SLIRP4NETNS,
-		.same_userns = start->target.same_userns,
-		.keep_folder = api_server_folder(start->api),
-		.target_userns = start->target.userns_fd,
-		.disabled_features = options->disabled_features,
-	};
+	const struct sandbox_plan plan = sandbox_plan_of(start);
 	int r = sandbox_enter(&plan);
 
 	fd_close(&start->target.userns_fd);

@@ -240,6 +240,7 @@ void relay_stop(struct relay *relay)
 	relay->bridge.link = NULL;
 	relay->tap.link.ops->close(&relay->tap.link);
 	agent_client_done(&relay->agent);
+	agent_stop(&relay->agent_process);
 	api_server_free(relay->api);
 	relay->api = NULL;
 	drain(relay);
@@ -326,6 +327,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot make an event loop");
 	relay->api = parts->api;
 	relay->signal_fd = parts->signal_fd;
+	relay->agent_process = parts->agent;
 	set_policy(&relay->policy, parts->options);
 	r = start_bridge(relay, parts);
 	if (r < 0)
@@ -338,7 +340,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
 		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
 		(r = agent_client_init(
-			 &relay->agent, parts->agent_sock, &relay->loop, &relay->counters)) < 0 ||
+			 &relay->agent, parts->agent.sock, &relay->loop, &relay->counters)) < 0 ||
 		(r = start_api(relay)) < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
 	return 0;

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "agent/agent.h"
 #include "agent/client.h"
 #include "api/server.h"
 #include "base/counter.h"
@@ -39,6 +40,7 @@ struct relay {
 	struct hostfwd hostfwd;
 	struct forward *forward;
 	struct api_server *api; /* NULL: none */
+	struct agent_process agent_process;
 	struct agent_client agent;
 	int signal_fd;
 	enum relay_end end;
@@ -55,9 +57,9 @@ struct relay_parts {
 	uint64_t descriptor_limit;
 	struct api_server *api;
 	int signal_fd;
-	int exit_fd;    /* -1: none */
-	int target_fd;  /* pidfd, -1: none */
-	int agent_sock; /* -1: no agent */
+	int exit_fd;                /* -1: none */
+	int target_fd;              /* pidfd, -1: none */
+	struct agent_process agent; /* without a socket: none */
 	bool link_is_up;
 };
 

@@ -171,7 +171,8 @@ static int settle(const struct agent_config *config, int sock, pid_t relay)
 	int r;
 
 	ignore_signals();
-	fd_close_all_but(&sock, 1);
+	fd_close_all_but(
+		&sock, 1, !feature_in(config->sandbox->disabled_features, FEATURE_CLOSE_RANGE));
 	r = drop_stdio();
 	if (r < 0)
 		return r;
