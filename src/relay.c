@@ -310,13 +310,15 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 
 static int start_api(struct relay *relay)
 {
-	const struct api_context context = {
+	relay->api_context = (struct api_context){
 		.forward = relay->forward,
 		.guest = relay->policy.guest,
 		.counters = &relay->counters,
 	};
 
-	return relay->api ? api_server_start(relay->api, &relay->loop, &context) : 0;
+	if (!relay->api)
+		return 0;
+	return api_server_start(relay->api, &relay->loop, &relay->api_context);
 }
 
 int relay_init(struct relay *relay, const struct relay_parts *parts)

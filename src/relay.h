@@ -40,6 +40,7 @@ struct relay {
 	struct hostfwd hostfwd;
 	struct forward *forward;
 	struct api_server *api; /* NULL: none */
+	struct api_context api_context;
 	struct agent_process agent_process;
 	struct agent_client agent;
 	int signal_fd;

@@ -26,8 +26,8 @@ ALLOWED = {
 # Libraries that stay in one folder, and the files that may look at them nevertheless.
 CONFINED = {
     "glib.h": ("slirp", set()),
-    "slirp/libslirp.h": ("slirp", {"setup/options.c"}),
-    "libslirp.h": ("slirp", {"setup/options.c"}),
+    "slirp/libslirp.h": ("slirp", {"setup/build_info.c"}),
+    "libslirp.h": ("slirp", {"setup/build_info.c"}),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 
@@ -86,7 +86,7 @@ TRIALS = [
     ("setup/a.c", '#include "agent/agent.h"', True),
     ("setup/a.c", '#include "wire/types.h"', True),
     ("setup/a.c", "#include <slirp/libslirp.h>", True),
-    ("setup/options.c", "#include <slirp/libslirp.h>", False),
+    ("setup/build_info.c", "#include <slirp/libslirp.h>", False),
     ("setup/a.c", "#include <sys/mount.h>", False),
     ("setup/a.c", '#include "config.h"', False),
     ("relay.c", '#include "api/server.h"', False),
