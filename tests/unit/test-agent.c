@@ -640,20 +640,26 @@ static void assert_exits(pid_t pid, int expected)
 	g_assert_cmpint(WEXITSTATUS(status), ==, expected);
 }
 
-static void assert_answer(int sock, struct agent_message request, int expected)
+static void assert_reply(int sock, uint32_t id, int expected)
 {
-	static uint32_t id;
 	struct agent_message reply;
 	int fd;
 
-	request.id = ++id;
-	g_assert_cmpint(agent_send(sock, &request, -1), ==, 0);
 	g_assert_cmpint(agent_recv(sock, &reply, &fd), ==, 0);
 	g_assert_cmpint(reply.type, ==, AGENT_SOCKET_REPLY);
 	g_assert_cmpuint(reply.id, ==, id);
 	g_assert_cmpint(reply.error, ==, expected);
 	g_assert_true((fd >= 0) == (expected == 0));
 	fd_close(&fd);
+}
+
+static void assert_answer(int sock, struct agent_message request, int expected)
+{
+	static uint32_t id;
+
+	request.id = ++id;
+	g_assert_cmpint(agent_send(sock, &request, -1), ==, 0);
+	assert_reply(sock, id, expected);
 }
 
 static void test_serve_requests(void)
@@ -690,21 +696,30 @@ static void test_serve_requests(void)
 	assert_exits(pid, 0);
 }
 
-/* What is no message is passed over; descriptors that come with it are closed: with all of them it
- * could not make a socket. */
+/* What is no message is passed over, what is no request is answered so; descriptors that come with
+ * either are closed: with all of them it could not make a socket. */
 static void test_serve_malformed(void)
 {
 	struct agent_message message = {.type = 99};
-	char large[sizeof(message) + 1] = {0};
+	struct {
+		struct agent_message message;
+		char more;
+	} large = {.message.type = AGENT_SOCKET};
 	int sock;
+	uint32_t id = 0;
 	pid_t pid = serve_in_child(&sock, 64);
 
 	for (int i = 0; i < 100; i++) {
 		g_assert_cmpint(send(sock, "x", 1, 0), ==, 1);
-		g_assert_cmpint(send(sock, large, sizeof(large), 0), ==, sizeof(large));
+		g_assert_cmpint(send(sock, &large, sizeof(large), 0), ==, sizeof(large));
 		g_assert_cmpint(agent_send(sock, &message, sock), ==, 0);
-		send_two(sock, 0);
-		g_assert_cmpint(agent_recv(sock, &(struct agent_message){0}, &(int){0}), ==, 0);
+		send_two(sock, ++id);
+		assert_reply(sock, id, -EBADMSG);
+		message.type = AGENT_TAP;
+		message.id = ++id;
+		g_assert_cmpint(agent_send(sock, &message, sock), ==, 0);
+		assert_reply(sock, id, -EBADMSG);
+		message.type = 99;
 	}
 	assert_answer(sock, (struct agent_message){.type = AGENT_SOCKET, .socket = tcp4}, 0);
 	close(sock);
