@@ -146,7 +146,7 @@ static int ask_vnet_len(int fd, const struct ifreq *request, uint8_t *ret_len)
 int tapdev_adopt(struct tapdev *tap, int fd)
 {
 	struct ifreq request = {0};
-	uint8_t vnet_len;
+	uint8_t vnet_len = 0;
 	int r;
 
 	/* EBADFD: of /dev/net/tun, but attached to nothing; ENOTTY: of something else. */

@@ -116,6 +116,19 @@ static void open_own_by_path(void *arg)
 	target_done(&target);
 }
 
+/* Which the kernel refuses with EINVAL. */
+static void join_own_userns(void *arg)
+{
+	struct options options = options_pid(getpid());
+	struct target target;
+
+	g_assert_cmpint(target_open(&target, &options), ==, 0);
+	g_assert_true(target.same_userns);
+	g_assert_cmpint(target.userns_fd, >=, 0);
+	g_assert_cmpint(target_join(&target), ==, 0);
+	target_done(&target);
+}
+
 static void test_path(void)
 {
 	struct container c;
@@ -141,6 +154,7 @@ static void test_path(void)
 	target_done(&target);
 
 	run_in(&c, open_own_by_path, NULL);
+	run_in(&c, join_own_userns, NULL);
 	container_stop(&c);
 }
 
