@@ -114,9 +114,10 @@ static bool datagram_add(struct datagram *d, const struct packet *packet, const 
 {
 	uint32_t start = packet->fragment_offset, end = start + packet->transport_len;
 
-	if (d->total && (end > d->total || !packet->more_fragments))
+	if (d->total && end > d->total)
 		return false;
 	if (!packet->more_fragments) {
+		/* A second last fragment ends here or overlaps. */
 		if (end < d->end)
 			return false;
 		d->total = end;
