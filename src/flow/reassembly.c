@@ -114,9 +114,10 @@ static bool datagram_add(struct datagram *d, const struct packet *packet, const 
 {
 	uint32_t start = packet->fragment_offset, end = start + packet->transport_len;
 
-	if (d->total && (end > d->total || !packet->more_fragments))
+	if (d->total && end > d->total)
 		return false;
 	if (!packet->more_fragments) {
+		/* A second last fragment ends here or overlaps. */
 		if (end < d->end)
 			return false;
 		d->total = end;
@@ -160,14 +161,15 @@ enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const stru
 	uint8_t *frame, int64_t now_ns, size_t *ret_len)
 {
 	struct datagram **slot = slot_find(reassembly, packet, now_ns);
+	struct datagram *d = *slot;
 
-	if (!*slot)
-		*slot = datagram_new(packet, now_ns);
-	if (!*slot || !datagram_add(*slot, packet, frame))
+	if (!d)
+		d = *slot = datagram_new(packet, now_ns);
+	if (!d || !datagram_add(d, packet, frame))
 		return slot_give_up(reassembly, slot);
-	if (!datagram_is_complete(*slot))
+	if (!datagram_is_complete(d))
 		return REASSEMBLY_WAITS;
-	*ret_len = datagram_write(*slot, frame);
+	*ret_len = datagram_write(d, frame);
 	if (!*ret_len)
 		return slot_give_up(reassembly, slot);
 	slot_clear(slot);

@@ -109,11 +109,9 @@ static bool lease_take(struct dhcp_lease *lease, const struct eth_addr *mac)
 
 static bool take_requested(struct dhcp_guard *guard, const struct dhcp_request *request)
 {
-	uint32_t first = ntohl(guard->first.s_addr);
+	uint32_t i = request->address - ntohl(guard->first.s_addr); /* huge for smaller ones */
 
-	if (request->address < first || request->address - first >= DHCP_LEASES_MAX)
-		return false;
-	return lease_take(&guard->leases[request->address - first], &request->mac);
+	return i < DHCP_LEASES_MAX && lease_take(&guard->leases[i], &request->mac);
 }
 
 /* libslirp's server looks for one that has the MAC, taken or not, when it renews. */

@@ -81,6 +81,8 @@ static inline void frame_fix_transport(struct frame *f)
 	uint8_t protocol = frame_is_ip4(f) ? f->b[23] : f->b[20];
 	uint8_t *at = frame_transport(f) + (protocol == 6 ? 16 : protocol == 17 ? 6 : 2);
 
+	if (protocol != 6 && protocol != 17 && protocol != 1 && protocol != 58)
+		return;
 	put16(at, 0);
 	put16(at, ~frame_transport_sum(f, f->len) & 0xffff);
 }

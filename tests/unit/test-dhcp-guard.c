@@ -40,6 +40,10 @@ static void test_dhcp_malformed(void)
 	set_up(MTU);
 	frame_dhcp(discover);
 	expect_pass();
+	frame.b[33] = 9; /* without an address, to somebody else */
+	frame_fix_ip4(&frame);
+	expect_drop(COUNTER_DROP_HEADER);
+	frame_dhcp(discover);
 	frame.b[42] = 2; /* a reply */
 	expect_drop(COUNTER_DROP_HEADER);
 	frame_dhcp(discover);

@@ -170,6 +170,10 @@ static void test_fragments_two_ends(void)
 	expect_waits();
 	fragment(3, 1000, 500, false);
 	expect_drop(COUNTER_DROP_FRAGMENT);
+	fragment(3, 2000, 504, true); /* behind the end, not overlapping */
+	expect_waits();
+	fragment(3, 1000, 500, false);
+	expect_drop(COUNTER_DROP_FRAGMENT);
 	tear_down();
 }
 
@@ -215,7 +219,7 @@ static void test_fragments_bounded(void)
 /* Fragments of one id but another protocol, source or destination are another datagram's. */
 static void test_fragments_kept_apart(void)
 {
-	static const size_t offsets[] = {18, 26 + 3, 30 + 3};
+	static const size_t offsets[] = {18, 23, 26 + 3, 30 + 3};
 
 	set_up(MTU);
 	datagram_make(2000);

@@ -232,6 +232,19 @@ static void test_extension_chain_bounded(void)
 	parsed(PACKET_BAD_HEADER);
 }
 
+/* RFC 8200 4.1: hop-by-hop options come first. */
+static void test_hop_by_hop_first(void)
+{
+	static const uint8_t chain[16] = {0, 0, 1, 4, 0, 0, 0, 0, 59, 0, 1, 4};
+
+	frame_ip6(&frame, 60, near6, far6, chain, sizeof(chain));
+	parsed(PACKET_BAD_HEADER);
+	frame.b[54] = 60;
+	parsed(PACKET_OK);
+	frame.b[20] = 0;
+	parsed(PACKET_OK);
+}
+
 /* Every frame, cut at every length, is truncated or, from its end on, right. */
 static void test_truncation(void)
 {
@@ -403,6 +416,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/wire/packet/fragment4", test_fragment4);
 	g_test_add_func("/wire/packet/extensions6", test_extensions6);
 	g_test_add_func("/wire/packet/extension-chain-bounded", test_extension_chain_bounded);
+	g_test_add_func("/wire/packet/hop-by-hop-first", test_hop_by_hop_first);
 	g_test_add_func("/wire/packet/truncation", test_truncation);
 	g_test_add_func("/wire/icmp-error/allowed", test_icmp_error_allowed);
 	g_test_add_func("/wire/icmp-error/not-about-errors", test_icmp_error_not_about_errors);
