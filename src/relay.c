@@ -129,9 +129,10 @@ static void take_frames(struct relay *relay, uint32_t events)
 
 static void agent_event(struct relay *relay)
 {
-	if (agent_client_ready(&relay->agent) == -EPIPE)
-		log_warning(
-			"the netns agent is gone; what needs sockets of the namespace will fail");
+	if (agent_client_ready(&relay->agent) != -EPIPE)
+		return;
+	log_warning("the netns agent is gone; what needs sockets of the namespace will fail");
+	agent_stop(&relay->agent_process);
 }
 
 static void dispatch(void *owner, struct handle handle, uint32_t events)

@@ -148,13 +148,11 @@ static const SlirpCb callbacks = {
 	.init_completed = on_init_completed,
 };
 
-/* GLib would write to standard error by itself, and could block there. */
+/* GLib would write to standard error by itself, and could block there. Whatever libslirp calls
+ * critical, a container can make it say as often as it likes. */
 static void on_glib_log(const char *domain, GLogLevelFlags level, const char *message, void *opaque)
 {
-	if (level & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING))
-		log_warning("%s: %s", domain ? domain : "glib", message);
-	else
-		log_debug("%s: %s", domain ? domain : "glib", message);
+	log_debug("%s: %s", domain ? domain : "glib", message);
 }
 
 /* ---- its list of descriptors ---- */
@@ -262,17 +260,16 @@ static void notice_ipv6(struct bridge *bridge, const uint8_t *frame, size_t len)
 void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len)
 {
 	uint8_t answer[FILTER_ANSWER_MAX];
-	size_t answer_len;
+	size_t ret_len;
 
 	begin(bridge);
 	notice_ipv6(bridge, frame, len);
-	switch (filter_frame(
-		&bridge->filter, frame, len, bridge->loop->now_ns, answer, &answer_len)) {
+	switch (filter_frame(&bridge->filter, frame, len, bridge->loop->now_ns, answer, &ret_len)) {
 	case FILTER_PASS:
-		slirp_input(bridge->slirp, frame, (int)len);
+		slirp_input(bridge->slirp, frame, (int)ret_len);
 		break;
 	case FILTER_ANSWER:
-		on_send_packet(answer, answer_len, bridge);
+		on_send_packet(answer, ret_len, bridge);
 		break;
 	case FILTER_DROP:
 		break;
@@ -345,9 +342,12 @@ int bridge_init(struct bridge *bridge, const struct bridge_config *config, struc
 	};
 	g_log_set_default_handler(on_glib_log, NULL);
 	interest_init(&bridge->interest, host, counters);
-	filter_init(&bridge->filter, policy, config->mtu, counters);
+	/* Not config->mtu: a caller may give its tap a larger one, and IP's own lengths are
+	 * checked. */
+	filter_init(&bridge->filter, policy, UINT16_MAX, counters);
 	bridge->slirp = slirp_new(&slirp_config, &callbacks, bridge);
 	if (!bridge->slirp) {
+		filter_done(&bridge->filter);
 		interest_done(&bridge->interest);
 		return -EINVAL;
 	}
@@ -359,5 +359,6 @@ void bridge_done(struct bridge *bridge)
 	if (bridge->slirp)
 		slirp_cleanup(bridge->slirp);
 	bridge->slirp = NULL;
+	filter_done(&bridge->filter);
 	interest_done(&bridge->interest);
 }

@@ -63,7 +63,7 @@ void bridge_done(struct bridge *bridge);
 void bridge_link_up(struct bridge *bridge);
 
 void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events);
-/* An Ethernet frame without its virtio-net header; it may be changed. */
+/* An Ethernet frame without its virtio-net header, in a buffer of LINK_FRAME_MAX; it is changed. */
 void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len);
 void bridge_finish(struct bridge *bridge);
 
