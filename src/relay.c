@@ -240,10 +240,10 @@ void relay_stop(struct relay *relay)
 	forward_close_all(relay->forward);
 	relay->bridge.link = NULL;
 	relay->tap.link.ops->close(&relay->tap.link);
-	agent_client_done(&relay->agent);
-	agent_stop(&relay->agent_process);
 	api_server_free(relay->api);
 	relay->api = NULL;
+	agent_client_done(&relay->agent);
+	agent_stop(&relay->agent_process);
 	drain(relay);
 	forward_free(relay->forward);
 	bridge_done(&relay->bridge);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/util.h"
+
+/* How long a predecessor that is ending may still hold the path. */
+#define PREDECESSOR_NS (500 * NS_PER_MS)
 
 static int open_socket(void)
 {
@@ -50,18 +56,43 @@ static int open_folder(struct api_listener *listener, const struct sockaddr_un *
 	return listener->folder_fd < 0 ? -errno : 0;
 }
 
-/* 0 when nobody accepts on the socket at this address. */
-static int check_stale(const struct sockaddr_un *address)
+/* 0 when nobody accepts on the socket at this address; else *ret_fd is connected to whoever does.
+ * EAGAIN: its backlog is full. EPROTOTYPE: it is no stream. Somebody has it in any case. */
+static int check_stale(const struct sockaddr_un *address, int *ret_fd)
 {
 	cleanup_fd int fd = open_socket();
 
 	if (fd < 0)
 		return fd;
-	/* EAGAIN: its backlog is full. EPROTOTYPE: it is no stream. Somebody has it in any case. */
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-		errno == EAGAIN || errno == EPROTOTYPE)
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
+		*ret_fd = fd_take(&fd);
+		return -EADDRINUSE;
+	}
+	if (errno == EAGAIN || errno == EPROTOTYPE)
 		return -EADDRINUSE;
 	return errno == ECONNREFUSED || errno == ENOENT ? 0 : -errno;
+}
+
+/* A container that is restarted gets its new helper while the old one is still about to end: its
+ * end is seen as the hang-up of a connection to it. */
+static int wait_stale(const struct sockaddr_un *address)
+{
+	int64_t until_ns = clock_now_ns() + PREDECESSOR_NS, left_ns;
+	int r;
+
+	do {
+		cleanup_fd int fd = -1;
+		struct pollfd p = {.events = POLLRDHUP};
+
+		r = check_stale(address, &fd);
+		left_ns = until_ns - clock_now_ns();
+		if (fd < 0)
+			return r;
+		p.fd = fd;
+		if (left_ns > 0)
+			poll(&p, 1, (int)(left_ns / NS_PER_MS));
+	} while (left_ns > 0);
+	return r;
 }
 
 /* Takes away what a helper that was killed has left behind, and nothing else. */
@@ -74,7 +105,7 @@ static int unlink_stale(const struct api_listener *listener, const struct sockad
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EEXIST;
-	r = check_stale(address);
+	r = wait_stale(address);
 	if (r < 0)
 		return r;
 	if (unlinkat(listener->folder_fd, listener->name, 0) < 0 && errno != ENOENT)

@@ -27,12 +27,13 @@ static int remove_old_socket(const char *path)
 static int listen_at(const char *path, int *ret_fd)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
 	cleanup_fd int fd = -1;
 	int r;
 
-	if (strlen(path) >= sizeof(addr.sun_path))
+	if (len >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, len);
 	r = remove_old_socket(path);
 	if (r < 0)
 		return r;

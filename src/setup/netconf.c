@@ -6,6 +6,7 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/log.h"
@@ -15,8 +16,11 @@
 
 static struct nlmsghdr *begin(void *buf, uint16_t type, uint16_t flags)
 {
-	struct nlmsghdr *message = mnl_nlmsg_put_header(buf);
+	struct nlmsghdr *message;
 
+	/* libmnl 1.0.4 leaves the padding of attributes as it was. */
+	memset(buf, 0, NETCONF_BUF_LEN);
+	message = mnl_nlmsg_put_header(buf);
 	message->nlmsg_type = type;
 	message->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
 	return message;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "api/server.h"
@@ -268,6 +270,31 @@ static void test_live_socket(struct fixture *f, gconstpointer unused)
 	g_assert_cmpint(api_server_open(&f->server, f->path), ==, -EADDRINUSE);
 	close(live);
 	g_assert_cmpint(unlink(f->path), ==, 0);
+}
+
+/* One that ends while we wait for the path: here when it has seen us. */
+static void test_predecessor(struct fixture *f, gconstpointer unused)
+{
+	int error, live = bind_or_connect(f->path, SOCK_STREAM, bind, &error);
+	pid_t pid;
+
+	g_assert_cmpint(error, ==, 0);
+	g_assert_cmpint(listen(live, 8), ==, 0);
+	pid = fork();
+	g_assert_cmpint(pid, >=, 0);
+	if (pid == 0) {
+		struct pollfd p = {.fd = live, .events = POLLIN};
+
+		_exit(poll(&p, 1, -1) == 1 ? 0 : 1);
+	}
+	close(live);
+	g_assert_cmpint(api_server_open(&f->server, f->path), ==, 0);
+	g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+	start(f);
+	live = plug(f);
+	say(live, LIST);
+	settle(f);
+	assert_reply(live, EMPTY_LIST);
 }
 
 static void test_no_socket(struct fixture *f, gconstpointer unused)
@@ -807,6 +834,7 @@ int main(int argc, char **argv)
 	OPEN("long-relative-path", test_long_relative_path);
 	OPEN("stale-socket", test_stale_socket);
 	OPEN("live-socket", test_live_socket);
+	OPEN("predecessor", test_predecessor);
 	OPEN("no-socket", test_no_socket);
 	TEST("unlinks-only-own", test_unlinks_only_own);
 	TEST("unlinks-in-moved-folder", test_unlinks_in_moved_folder);

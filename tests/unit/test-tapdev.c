@@ -299,9 +299,11 @@ static void adopt_fails(void *arg)
 		"state\n");
 	assert_adopt_fails(open_raw("tun0", IFF_TUN | IFF_NO_PI), -EINVAL,
 		"netns-helper: the descriptor %d is a tun, no tap: Invalid argument\n");
+#if __SIZEOF_POINTER__ == 8 /* a 32-bit program cannot ask a 64-bit kernel */
 	assert_adopt_fails(open_raw("tap1", IFF_TAP), -EINVAL,
 		"netns-helper: the tap of descriptor %d has packet-info headers: Invalid "
 		"argument\n");
+#endif
 	fd = open_raw("tap2", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
 	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
 	assert_adopt_fails(fd, -EOPNOTSUPP,
