@@ -51,21 +51,22 @@ static bool socket_has_ended(int fd)
 	return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
+/* One read: the device's header ends where the frame begins, and is moved to where a shorter one
+ * belongs. */
 static ssize_t tap_recv(struct link *link, uint8_t *buf)
 {
 	struct tap_link *tap = tap_of(link);
-	struct iovec iov[2] = {
-		{.iov_base = buf, .iov_len = tap->vnet_len},
-		{.iov_base = buf + LINK_HEADER_LEN, .iov_len = LINK_FRAME_MAX},
-	};
-	ssize_t n;
+	uint8_t *header = buf + LINK_HEADER_LEN - tap->vnet_len;
+	ssize_t n = read(link->fd, header, tap->vnet_len + (size_t)LINK_FRAME_MAX);
 
-	memset(buf, 0, LINK_HEADER_LEN);
-	n = readv(link->fd, iov, ARRAY_SIZE(iov));
 	if (n < 0)
 		return outcome_of(errno);
 	if (n == 0 && tap->is_socket && socket_has_ended(link->fd))
 		return -ENODEV;
+	if (tap->vnet_len < LINK_HEADER_LEN) {
+		memmove(buf, header, tap->vnet_len);
+		memset(buf + tap->vnet_len, 0, LINK_HEADER_LEN - (size_t)tap->vnet_len);
+	}
 	return n < tap->vnet_len ? 0 : n - tap->vnet_len;
 }
 
@@ -76,6 +77,8 @@ static int tap_send(struct link *link, const struct iovec *iov, int n_iov)
 
 	if (n_iov > IOV_MAX_PIECES || iov[0].iov_len < LINK_HEADER_LEN)
 		return -EINVAL;
+	if (tap->vnet_len == LINK_HEADER_LEN)
+		return writev(link->fd, iov, n_iov) < 0 ? outcome_of(errno) : 0;
 	pieces[0] = (struct iovec){.iov_base = iov[0].iov_base, .iov_len = tap->vnet_len};
 	pieces[1] = (struct iovec){
 		.iov_base = (uint8_t *)iov[0].iov_base + LINK_HEADER_LEN,

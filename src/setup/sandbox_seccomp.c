@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 #include <errno.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -186,5 +187,6 @@ int sandbox_seccomp_enter(unsigned int process, const char **ret_step)
 		r = seccomp_load(filter);
 	}
 	seccomp_release(filter);
+	malloc_trim(0); /* what libseccomp used was most of the heap until now */
 	return r;
 }
