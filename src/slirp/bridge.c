@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "slirp/reass_guard.h"
 
 /* libslirp 4.9 (configuration 6) renamed what deals with sockets. */
 #if SLIRP_CHECK_VERSION(4, 9, 0)
@@ -49,6 +50,8 @@ static ssize_t on_send_packet(const void *frame, size_t len, void *opaque)
 		{.iov_base = (void *)(uintptr_t)frame, .iov_len = len},
 	};
 
+	if (bridge->inquiry)
+		reass_inquiry_saw(bridge->inquiry, frame, len);
 	if (bridge->link && bridge->link->ops->send(bridge->link, iov, ARRAY_SIZE(iov)) == 0)
 		count(bridge->counters, COUNTER_FRAMES_OUT);
 	else
@@ -257,6 +260,42 @@ static void notice_ipv6(struct bridge *bridge, const uint8_t *frame, size_t len)
 	bridge_link_up(bridge);
 }
 
+static bool inquire(
+	struct bridge *bridge, struct reass_inquiry *inquiry, uint8_t *probe, size_t probe_len)
+{
+	char *connections;
+	bool answer;
+
+	slirp_input(bridge->slirp, probe, (int)probe_len);
+	if (!reass_inquiry_sweep(inquiry, probe, probe_len))
+		return false;
+	slirp_input(bridge->slirp, probe, (int)probe_len);
+	connections = slirp_connection_info(bridge->slirp);
+	answer = reass_inquiry_end(inquiry, connections);
+	g_free(connections);
+	return answer;
+}
+
+/* Whether libslirp expects this TCP segment next, on a connection that is established. */
+static bool is_next(struct bridge *bridge, const uint8_t *frame, size_t len)
+{
+	uint8_t probe[REASS_PROBE_MAX];
+	struct reass_inquiry inquiry;
+	struct packet packet;
+	size_t probe_len;
+	bool answer;
+
+	if (packet_parse(frame, len, &packet) != PACKET_OK)
+		return false;
+	probe_len = reass_inquiry_begin(&inquiry, frame, &packet, probe);
+	if (!probe_len)
+		return false;
+	bridge->inquiry = &inquiry;
+	answer = inquire(bridge, &inquiry, probe, probe_len);
+	bridge->inquiry = NULL;
+	return answer;
+}
+
 void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len)
 {
 	uint8_t answer[FILTER_ANSWER_MAX];
@@ -267,6 +306,10 @@ void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len)
 	switch (filter_frame(&bridge->filter, frame, len, bridge->loop->now_ns, answer, &ret_len)) {
 	case FILTER_PASS:
 		slirp_input(bridge->slirp, frame, (int)ret_len);
+		break;
+	case FILTER_PASS_IF_NEXT:
+		if (is_next(bridge, frame, ret_len))
+			slirp_input(bridge->slirp, frame, (int)ret_len);
 		break;
 	case FILTER_ANSWER:
 		on_send_packet(answer, ret_len, bridge);

@@ -26,6 +26,7 @@
 
 struct Slirp;
 struct bridge_timer;
+struct reass_inquiry;
 
 struct bridge_config {
 	const struct policy *policy;
@@ -44,6 +45,7 @@ struct bridge {
 	struct counters *counters;
 	struct interest interest;
 	struct filter filter;
+	struct reass_inquiry *inquiry; /* NULL outside of one */
 	struct bridge_timer *ra_timer;
 	int64_t deadline_ns; /* libslirp's own timeouts */
 	uint64_t descriptor_limit;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slirp/filter.h"
 
+#include "slirp/reass_guard.h"
 #include "wire/arp.h"
 #include "wire/checksum.h"
 #include "wire/cursor.h"
@@ -234,13 +235,13 @@ static enum filter_result visit_arp(struct visit *v)
 /* --- transports --- */
 
 /* The checksum stays as right, or as wrong, as it was. */
-static enum filter_result visit_tcp(struct visit *v)
+static void clear_urgent(struct visit *v)
 {
 	struct tcp_header *tcp = (struct tcp_header *)(v->frame + v->packet.transport_offset);
 	be16 before = {{tcp->offset, tcp->flags}}, after = before;
 
 	if (!(tcp->flags & TCP_URG) && !be16_get(tcp->urgent))
-		return pass(v);
+		return;
 	if (tcp->flags & TCP_URG)
 		count(v->filter->counters, COUNTER_URGENT_CLEARED);
 	after.b[1] &= (uint8_t)~TCP_URG;
@@ -248,7 +249,18 @@ static enum filter_result visit_tcp(struct visit *v)
 	tcp->checksum = checksum_update(tcp->checksum, tcp->urgent, be16_of(0));
 	tcp->flags = after.b[1];
 	tcp->urgent = be16_of(0);
-	return pass(v);
+}
+
+static enum filter_result visit_tcp(struct visit *v)
+{
+	enum reass_verdict verdict;
+
+	clear_urgent(v);
+	verdict = reass_guard_check(v->frame, &v->packet);
+	if (verdict != REASS_PASS)
+		count(v->filter->counters, COUNTER_REASS_GUARDED);
+	pass(v);
+	return verdict == REASS_ASK ? FILTER_PASS_IF_NEXT : FILTER_PASS;
 }
 
 static enum filter_result visit_dhcp(struct visit *v)

@@ -33,9 +33,10 @@ struct filter {
 };
 
 enum filter_result {
-	FILTER_PASS,   /* give it to libslirp; the frame may have been changed in place */
-	FILTER_DROP,   /* counted, or a fragment that waits for others */
-	FILTER_ANSWER, /* counted; the reply frame is to be sent to the container instead */
+	FILTER_PASS,         /* give it to libslirp; the frame may have been changed in place */
+	FILTER_PASS_IF_NEXT, /* likewise, but only when libslirp expects just that: reass_guard.h */
+	FILTER_DROP,         /* counted, or a fragment that waits for others */
+	FILTER_ANSWER,       /* counted; the reply frame is to be sent to the container instead */
 };
 
 /* The largest answer: Ethernet, IPv6, ICMPv6 and as much of the packet as fits in 1280 bytes. */
@@ -48,8 +49,8 @@ void filter_init(struct filter *filter, const struct policy *policy, uint32_t mt
 void filter_done(struct filter *filter);
 
 /* `frame` is an Ethernet frame of `len` bytes (without virtio-net header) in a buffer of
- * FILTER_FRAME_MAX. For FILTER_PASS *ret_len is how many bytes of it to give to libslirp: 4.7 takes
- * padding behind an IPv6 packet for data. For FILTER_ANSWER the reply is in `answer`
- * (FILTER_ANSWER_MAX bytes), its length in *ret_len. */
+ * FILTER_FRAME_MAX. For FILTER_PASS and FILTER_PASS_IF_NEXT *ret_len is how many bytes of it to
+ * give to libslirp: 4.7 takes padding behind an IPv6 packet for data. For FILTER_ANSWER the reply
+ * is in `answer` (FILTER_ANSWER_MAX bytes), its length in *ret_len. */
 enum filter_result filter_frame(struct filter *filter, uint8_t *frame, size_t len, int64_t now_ns,
 	uint8_t *answer, size_t *ret_len);

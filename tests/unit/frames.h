@@ -140,7 +140,7 @@ static inline void frame_ip(struct frame *f, uint8_t protocol, const char *src, 
 static inline void frame_tcp(
 	struct frame *f, const char *src, const char *dst, uint8_t flags, size_t data_len)
 {
-	uint8_t tcp[2048] = {0x9c, 0x40, 0, 80, 0xff, 0xff, 0xff, 0xf0, 0, 0, 0, 0, 0x60, flags,
+	uint8_t tcp[2048] = {0x9c, 0x40, 0, 80, 0x7f, 0xff, 0xff, 0xf0, 0, 0, 0, 0, 0x60, flags,
 		0xff, 0xff, 0, 0, 0, 0, 2, 4, 5, 0xb4};
 
 	g_assert_cmpuint(24 + data_len, <=, sizeof(tcp));

@@ -292,7 +292,7 @@ static void test_urgent(void)
 		struct frame *expected = NULL;
 
 		frame_tcp(&frame, i & 1 ? NEAR4 : NEAR6, i & 1 ? FAR4 : FAR6, flags & 0xdf, i % 64);
-		put16(frame_transport(&frame) + 4, (uint32_t)g_test_rand_int() & 0xffff);
+		put16(frame_transport(&frame) + 4, (uint32_t)g_test_rand_int() & 0x7fff);
 		frame_fix_transport(&frame);
 		expected = g_memdup2(&frame, sizeof(frame));
 		tcp = frame_transport(&frame);
