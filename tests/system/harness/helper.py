@@ -235,4 +235,8 @@ def run_binary(world, *args, binary=BINARY, timeout=DEADLINE, **kwargs):
     return world.run(binary, *args, check=False, timeout=timeout, **kwargs)
 
 
-DEVNULL = subprocess.DEVNULL
+def libslirp_version():
+    text = subprocess.run([BINARY, "--version"], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
+    return tuple(int(part) for part in
+                 re.search(r"^libslirp: (\d+)\.(\d+)", text, re.MULTILINE).groups())

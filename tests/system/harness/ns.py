@@ -194,6 +194,9 @@ class Host:
         self.resolv_conf("nameserver 127.0.0.1\n")
 
     def resolv_conf(self, text):
+        """Rewrites the file in place; a link, which may point out of here, is replaced."""
+        if os.path.islink(self.etc("resolv.conf")):
+            os.unlink(self.etc("resolv.conf"))
         with open(self.etc("resolv.conf"), "w", encoding="ascii") as file:
             file.write(text)
 
