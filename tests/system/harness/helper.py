@@ -39,7 +39,7 @@ class Helper:
     serial = 0
 
     def __init__(self, host, options, target, world=None, api=True, ready=True, exit_fd=True,
-                 binary=BINARY, wait=True, **popen):
+                 binary=BINARY, wait=True, launcher=(), **popen):
         Helper.serial += 1
         self.host, self.world = host, world or host.user
         self.base = host.path(f"helper{Helper.serial}")
@@ -47,7 +47,7 @@ class Helper:
         self.ended = False
         self.expect_status = 0
         self.exit_write = self.ready_read = None
-        command, inherited = [binary], list(popen.pop("pass_fds", []))
+        command, inherited = [*launcher, binary], list(popen.pop("pass_fds", []))
         if ready:
             self.ready_read, ready_write = os.pipe()
             inherited.append(ready_write)

@@ -140,7 +140,8 @@ class Host:
     def __init__(self):
         self.worlds = []
         self.work = tempfile.mkdtemp(prefix="nh-", dir="/tmp")  # short: sockets go below it
-        os.chmod(self.work, 0o755)
+        # root without capabilities can write here, too, and unlink what is its own
+        os.chmod(self.work, 0o1777)
         try:
             self.setup()
         except BaseException:
