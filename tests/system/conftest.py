@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures. Everything happens in namespaces that the tests make, and is checked to be gone."""
+import contextlib
 import ctypes
 import os
 
@@ -17,13 +18,21 @@ def pytest_configure(config):
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def orphans(before):
+    """Children that were not there before; those that have ended are reaped."""
+    left = set(util.children_of(os.getpid())) - before
+    for pid in left:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return left
+
+
 @pytest.fixture(autouse=True)
 def no_orphans():
     """No process that a test caused outlives it."""
     before = set(util.children_of(os.getpid()))
     yield
-    left = set(util.children_of(os.getpid())) - before
-    assert not left, f"processes left behind: {left}"
+    util.until(lambda: not orphans(before), "no process left behind")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from harness.traffic import MIB, connected, free_port, transfer
+from harness.traffic import MIB, connected, outbound, transfer
 from harness.util import Thread, until
 
 LIST = b'{"execute": "list_hostfwd"}'
@@ -25,7 +25,7 @@ def transfer_meanwhile(host, container, one):
         job = Thread(transfer, near, far, 16 * MIB)
         yield job
         job.result()
-        transfer(near, far, MIB)  # and once more while all of them still are there
+    outbound(container, host, MIB)  # and once more while all of them still are there
 
 
 def open_clients(one, n_clients, clients):

@@ -54,11 +54,14 @@ def test_kill_of_the_agent(host, container, helper):
 
 
 @pytest.mark.parametrize("options", MODES)
-def test_parent_death_signal(host, container, helpers, options):
+def test_parent_death_signal(helper, options):
     """Buildah and RootlessKit set it; it must reach both processes."""
-    one = Helper(host, ["-c", *options], [container.pid, "tap0"],
-                 launcher=["sh", "-c", 'setpriv --pdeathsig KILL -- "$@" & wait', "sh"])
-    helpers.append(one)
+    one = helper(*options, launcher=[
+        "python3", "-c", "import os, subprocess, sys\n"
+        "child = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', '--', *sys.argv[1:]],\n"
+        "                         close_fds=False)\n"
+        "os.closerange(3, 1024)\n"
+        "child.wait()"])
     family = one.children()
     assert len(family) == 2
     one.expect_status, one.api_path = -signal.SIGKILL, None

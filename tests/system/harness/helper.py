@@ -70,7 +70,11 @@ class Helper:
         if exit_fd:
             os.close(exit_read)
         if wait:
-            self.wait_ready()
+            try:
+                self.wait_ready()
+            except BaseException:
+                self.discard()
+                raise
 
     @property
     def pid(self):
