@@ -165,6 +165,13 @@ class Helper:
         found = until(dumped, "all counters printed")
         return {name: int(found[name]) for name in names}
 
+    def wait_grown(self, before, *names):
+        """Waits until each of these counters is above what it was."""
+        def grown():
+            now = self.counters()
+            return all(now[name] > before[name] for name in names)
+        until(grown, f"{', '.join(names)} counted")
+
     # --- the end
 
     def hang_up(self):
