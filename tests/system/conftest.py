@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures. Everything happens in namespaces that the tests make, and is checked to be gone."""
+import contextlib
 import ctypes
 import os
-import sys
 
 import pytest
 
@@ -10,7 +10,6 @@ from harness import ns, util
 from harness.helper import Helper
 
 PR_SET_CHILD_SUBREAPER = 36
-EXPECTED_SKIPS = os.path.join(os.path.dirname(__file__), "../expected-skips")
 
 
 def pytest_configure(config):
@@ -19,29 +18,13 @@ def pytest_configure(config):
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def pytest_terminal_summary(terminalreporter, exitstatus, config):
-    """With NETNS_STRICT_SKIPS=1 a skip that tests/expected-skips does not name is a failure."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    with open(EXPECTED_SKIPS, encoding="utf-8") as file:
-        expected = {line.split()[0] for line in file if line.strip() and line[0] != "#"}
-    names = {report.nodeid.split("tests/system/")[-1].split("[")[0]: report for report in skipped}
-    config.unexpected_skips = sorted(set(names) - expected)
-    for name in config.unexpected_skips:
-        terminalreporter.write_line(f"skip that tests/expected-skips does not name: {name}")
-    config.nothing_ran = skipped and not any(
-        terminalreporter.stats.get(kind) for kind in ("passed", "failed", "error"))
-
-
-def pytest_unconfigure(config):
-    """Exit status 77 tells meson that every test of the file was skipped."""
-    if getattr(config, "unexpected_skips", None) and os.environ.get("NETNS_STRICT_SKIPS"):
-        config.exit_instead = 1
-    elif getattr(config, "nothing_ran", False):
-        config.exit_instead = 77
-    if hasattr(config, "exit_instead") and not config.option.collectonly:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(config.exit_instead)
+def orphans(before):
+    """Children that were not there before; those that have ended are reaped."""
+    left = set(util.children_of(os.getpid())) - before
+    for pid in left:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return left
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +32,7 @@ def no_orphans():
     """No process that a test caused outlives it."""
     before = set(util.children_of(os.getpid()))
     yield
-    left = set(util.children_of(os.getpid())) - before
-    assert not left, f"processes left behind: {left}"
+    util.until(lambda: not orphans(before), "no process left behind")
 
 
 @pytest.fixture

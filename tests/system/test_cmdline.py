@@ -17,7 +17,8 @@ GREPPED = ["--netns-type", "--enable-ipv6", "--cidr", "--disable-host-loopback",
 def program(tmp_path, name):
     """The program under another name."""
     link = tmp_path / name
-    link.symlink_to(BINARY)
+    if not link.is_symlink():
+        link.symlink_to(BINARY)
     return str(link)
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from harness.dns import Server, ask
+from harness.helper import libslirp_version
 from harness.util import until
 
 ONE, TWO = "203.0.113.1", "203.0.113.2"
@@ -41,6 +42,8 @@ def test_ipv6_resolver(host, container, helper, tcp):
 
 
 def test_no_nameserver_means_loopback(host, container, helper, resolver):
+    if libslirp_version() < (4, 8):
+        pytest.skip("libslirp before 4.8 has no such default")
     host.resolv_conf("# nothing\n")
     helper()
     assert ask(container, "10.0.2.3") == resolver.says
@@ -100,7 +103,8 @@ def test_change_behind_a_link(host, container, helper, resolver, other):
     until(lambda: ask(container, "10.0.2.3") == other.says, "the new resolver is used")
 
 
-@pytest.mark.parametrize("rubbish", ["", "nameserver\n", "nameserver x.y.z\n", "\0\0\0", "n" * 9000])
+@pytest.mark.parametrize("rubbish", ["", "nameserver\n", "nameserver x.y.z\n", "\0\0\0", "n" * 9000],
+                         ids=["empty", "no address", "no number", "zeros", "long"])
 def test_rubbish_in_resolv_conf(host, container, helper, resolver, rubbish):
     helper("--enable-sandbox")
     assert ask(container, "10.0.2.3") == resolver.says

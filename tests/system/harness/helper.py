@@ -39,7 +39,7 @@ class Helper:
     serial = 0
 
     def __init__(self, host, options, target, world=None, api=True, ready=True, exit_fd=True,
-                 binary=BINARY, wait=True, **popen):
+                 binary=BINARY, wait=True, launcher=(), **popen):
         Helper.serial += 1
         self.host, self.world = host, world or host.user
         self.base = host.path(f"helper{Helper.serial}")
@@ -47,7 +47,7 @@ class Helper:
         self.ended = False
         self.expect_status = 0
         self.exit_write = self.ready_read = None
-        command, inherited = [binary], list(popen.pop("pass_fds", []))
+        command, inherited = [*launcher, binary], list(popen.pop("pass_fds", []))
         if ready:
             self.ready_read, ready_write = os.pipe()
             inherited.append(ready_write)
@@ -70,7 +70,11 @@ class Helper:
         if exit_fd:
             os.close(exit_read)
         if wait:
-            self.wait_ready()
+            try:
+                self.wait_ready()
+            except BaseException:
+                self.discard()
+                raise
 
     @property
     def pid(self):
@@ -161,6 +165,13 @@ class Helper:
         found = until(dumped, "all counters printed")
         return {name: int(found[name]) for name in names}
 
+    def wait_grown(self, before, *names):
+        """Waits until each of these counters is above what it was."""
+        def grown():
+            now = self.counters()
+            return all(now[name] > before[name] for name in names)
+        until(grown, f"{', '.join(names)} counted")
+
     # --- the end
 
     def hang_up(self):
@@ -235,4 +246,8 @@ def run_binary(world, *args, binary=BINARY, timeout=DEADLINE, **kwargs):
     return world.run(binary, *args, check=False, timeout=timeout, **kwargs)
 
 
-DEVNULL = subprocess.DEVNULL
+def libslirp_version():
+    text = subprocess.run([BINARY, "--version"], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
+    return tuple(int(part) for part in
+                 re.search(r"^libslirp: (\d+)\.(\d+)", text, re.MULTILINE).groups())

@@ -140,7 +140,8 @@ class Host:
     def __init__(self):
         self.worlds = []
         self.work = tempfile.mkdtemp(prefix="nh-", dir="/tmp")  # short: sockets go below it
-        os.chmod(self.work, 0o755)
+        # root without capabilities can write here, too, and unlink what is its own
+        os.chmod(self.work, 0o1777)
         try:
             self.setup()
         except BaseException:
@@ -194,6 +195,9 @@ class Host:
         self.resolv_conf("nameserver 127.0.0.1\n")
 
     def resolv_conf(self, text):
+        """Rewrites the file in place; a link, which may point out of here, is replaced."""
+        if os.path.islink(self.etc("resolv.conf")):
+            os.unlink(self.etc("resolv.conf"))
         with open(self.etc("resolv.conf"), "w", encoding="ascii") as file:
             file.write(text)
 
