@@ -76,7 +76,8 @@ def test_absurd_packets(bess):
             pass
     client.send(arp_request())
     receive(client, lambda frame: frame[12:14] == struct.pack("!H", ETH_ARP))
-    assert one.process.poll() is None
+    one.wait_grown(dict.fromkeys(one.counters(), 0), "drop_oversized", "drop_truncated",
+                   "drop_ethertype")
 
 
 def test_only_one_client(host, bess):

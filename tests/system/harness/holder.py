@@ -49,6 +49,7 @@ def serve(control):
             control.send(json.dumps([error.errno, error.strerror]).encode())
         for made in sockets:
             made.close()
+        control.send(b"closed")
 
 
 def main():

@@ -94,6 +94,7 @@ class Held(World):
         """A socket of this network namespace, with the deadline as its time-out."""
         self.control.send(json.dumps([[int(family), int(kind), int(protocol)]]).encode())
         answer, fds, _, _ = socket.recv_fds(self.control, 4096, 1)
+        self.control.recv(4096)  # the holder's copy is closed: ours alone decides over the port
         if not fds:
             error = json.loads(answer)
             raise OSError(error[0], error[1])
