@@ -18,6 +18,8 @@
 #define ACCEPT_BATCH 64
 /* Accepting rests for so long when there is no descriptor for it, or until a client goes. */
 #define ACCEPT_PAUSE_NS NS_PER_SEC
+/* How many clients at a time are served when the process has used up its descriptors. */
+#define API_RESERVE 8
 /* What a client sent beyond its request is read before the close, or it would see ECONNRESET. So
  * many pieces are more than a socket holds by default (net.core.wmem_default). */
 #define DRAIN_PIECE  8192
@@ -55,11 +57,31 @@ struct api_server {
 	struct api_requester requester;
 	struct timer pause; /* armed: the listener is not watched */
 	bool starved;       /* since connections last waited in vain; it was logged */
-	uint64_t n_unsent;  /* bytes of replies that wait */
+	/* Descriptors that mean nothing, given up for clients when the process has no others: the
+	 * container can use them all up, and that must not cost the API. -1: given up. */
+	int reserve[API_RESERVE];
+	uint64_t n_unsent; /* bytes of replies that wait */
 	struct client clients[API_CLIENTS_MAX];
 };
 
 static void client_request(struct client *client, size_t len);
+
+static void reserve_fill(struct api_server *server)
+{
+	for (size_t i = 0; i < API_RESERVE; i++)
+		if (server->reserve[i] < 0)
+			server->reserve[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+static bool reserve_spend(struct api_server *server)
+{
+	for (size_t i = 0; i < API_RESERVE; i++)
+		if (server->reserve[i] >= 0) {
+			fd_close(&server->reserve[i]);
+			return true;
+		}
+	return false;
+}
 
 static struct handle client_handle(const struct client *client)
 {
@@ -117,6 +139,7 @@ static void client_close(struct client *client)
 	timer_cancel(&server->loop->timers, &client->deadline);
 	server->n_unsent -= client->reply_len - client->n_sent;
 	fd_close(&client->fd);
+	reserve_fill(server);
 	free(client->text);
 	free(client->reply);
 	*client = (struct client){
@@ -371,7 +394,10 @@ void api_server_accept(struct api_server *server)
 			client_open(server, fd);
 		} else if (errno == EAGAIN) {
 			server->starved = false;
+			reserve_fill(server); /* accept4(2) wants a number before it looks */
 			return;
+		} else if (errno == EMFILE && reserve_spend(server)) {
+			continue;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			accept_pause(server, -errno);
 			return;
@@ -392,6 +418,8 @@ int api_server_open(struct api_server **ret_server, const char *path)
 		return r;
 	}
 	api_request_init();
+	for (size_t i = 0; i < API_RESERVE; i++)
+		server->reserve[i] = -1;
 	for (size_t i = 0; i < API_CLIENTS_MAX; i++) {
 		server->clients[i].server = server;
 		server->clients[i].fd = -1;
@@ -409,6 +437,7 @@ int api_server_start(
 		(struct api_requester){.context = context, .reply = client_reply, .owner = server};
 	server->pause.fire = pause_fire;
 	server->loop = loop;
+	reserve_fill(server);
 	return loop_watch(loop, server->listener.fd, EPOLLIN, handle);
 }
 
@@ -429,6 +458,8 @@ void api_server_free(struct api_server *server)
 		return;
 	if (server->loop)
 		stop(server);
+	while (reserve_spend(server))
+		;
 	api_listener_close(&server->listener);
 	free(server);
 }
