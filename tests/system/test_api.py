@@ -7,11 +7,9 @@ import stat
 
 import pytest
 
+from harness.helper import BINARY, Helper
 from harness.ns import HOST4, listener
 from harness.traffic import free_port
-
-ADD = {"proto": "tcp", "host_port": 0, "guest_port": 80}
-
 
 def desc(reply):
     return (json.loads(reply) if isinstance(reply, bytes) else reply)["error"]["desc"]
@@ -106,7 +104,8 @@ def test_errors(one, request_text, wanted):
     ({"guest_addr": "::1"}, "guest_addr"), ({"guest_addr": "x"}, "guest_addr"),
     ({"guest_port": None}, "guest_port"), ({"guest_port": 65536}, "guest_port"),
     ({"guest_port": []}, "guest_port"),
-    ({"proto": None, "host_port": None}, "proto"), ({"host_addr": "x", "host_port": 0}, "host_addr"),
+    ({"proto": None, "host_port": None}, "proto"),
+    ({"host_addr": "x", "host_port": 0}, "host_addr"),
     ({"guest_addr": "x", "guest_port": 0}, "guest_addr"),
 ], ids=str)
 def test_bad_arguments(one, port, change, field):
@@ -210,7 +209,6 @@ def test_foreign_file_at_the_path_stays(helper):
 
 
 def test_stale_socket_is_replaced(host, container, helper):
-    from harness.helper import Helper  # pylint: disable=import-outside-toplevel
     stale = host.path(f"helper{Helper.serial + 1}.api")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(stale)
@@ -221,11 +219,9 @@ def test_stale_socket_is_replaced(host, container, helper):
 
 
 def test_relative_path(host, container, helpers):
-    from harness.helper import Helper  # pylint: disable=import-outside-toplevel
     script = f'cd {host.work} && exec "$@"'
     binary = host.path("start")
     with open(binary, "w", encoding="ascii") as file:
-        from harness.helper import BINARY  # pylint: disable=import-outside-toplevel
         file.write(f"#!/bin/sh\nset -- {BINARY} \"$@\"\n{script}\n")
     os.chmod(binary, 0o755)
     one = Helper(host, ["-c", "-a", "relative.sock"], [container.pid, "tap0"], api=False,

@@ -2,7 +2,6 @@
 """Clients of the API socket that mean no good never cost a packet."""
 import json
 import select
-import socket
 
 import pytest
 
@@ -128,8 +127,9 @@ def test_endless_request(one):
 
 
 @pytest.mark.parametrize("text", [b"[" * 4000, b"{" * 4000, b'{"a":' * 800, b'"' + b"\\" * 4000,
-                                  b"\0" * 100, bytes(range(256)), b"1e99999", b'{"execute": "\\u0000"}',
-                                  b'{"execute": "\xff\xfe"}', b"\xef\xbb\xbf", b"null", b"true "],
+                                  b"\0" * 100, bytes(range(256)), b"1e99999",
+                                  b'{"execute": "\\u0000"}', b'{"execute": "\xff\xfe"}',
+                                  b"\xef\xbb\xbf", b"null", b"true "],
                          ids=range(12))
 def test_rubbish(one, text):
     reply = one.api_bytes(text, half_close=True)

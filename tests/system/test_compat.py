@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What callers of slirp4netns rely on at start: configuration, targets, ready and exit descriptor."""
+"""What callers of slirp4netns rely on at start: configuration, targets, descriptors."""
 import os
 import re
 import socket

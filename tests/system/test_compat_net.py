@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the container can reach and as whom: host loopback, DNS address, outbound addresses, ping."""
+"""What the container can reach and as whom: loopback, DNS address, outbound addresses, ping."""
 import errno
 import socket
 

@@ -103,7 +103,8 @@ def test_change_behind_a_link(host, container, helper, resolver, other):
     until(lambda: ask(container, "10.0.2.3") == other.says, "the new resolver is used")
 
 
-@pytest.mark.parametrize("rubbish", ["", "nameserver\n", "nameserver x.y.z\n", "\0\0\0", "n" * 9000],
+@pytest.mark.parametrize("rubbish", ["", "nameserver\n", "nameserver x.y.z\n", "\0\0\0",
+                                     "n" * 9000],
                          ids=["empty", "no address", "no number", "zeros", "long"])
 def test_rubbish_in_resolv_conf(host, container, helper, resolver, rubbish):
     helper("--enable-sandbox")

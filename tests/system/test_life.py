@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from harness.helper import Helper, run_binary
-from harness.ns import listener
+from harness.ns import CLEAN_ENV, listener
 from harness.traffic import free_port, inbound, outbound
 from harness.util import cpu_ticks, until, wait_readable
 
@@ -190,6 +190,18 @@ def test_idle_costs_nothing(host, container, helper):
     assert not wait_readable(pidfd, 0.5)
     os.close(pidfd)
     assert cpu_ticks(one.pid) - before <= 25
+
+
+def test_no_leaks(host, container, helper):
+    """Sees something in a build with AddressSanitizer, which ends with an error of its own then."""
+    one = helper("--sandbox=off", "--disable-seccomp", "--enable-ipv6",
+                 env={**CLEAN_ENV, "ASAN_OPTIONS": "detect_leaks=1"})
+    outbound(container, host, 100_000)
+    inbound(container, one, 100_000)
+    one.forward(1, free_port(host.user))
+    assert "error" in one.api("no_such_thing")
+    one.stop()
+    assert "Sanitizer" not in one.stderr()
 
 
 def test_counters_and_exit_line(host, container, helper):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.helper import BINARY, HelperFailed
+from harness.helper import BINARY, Helper, HelperFailed
 from harness.ns import is_root
 from harness.traffic import free_port, inbound, outbound
 from harness.util import status_of
@@ -48,7 +48,6 @@ def test_both_processes_are_confined(host, container, helper, options):
 
 def test_confined_as_root(host, helpers):
     """Real root keeps what published ports below 1024 need, and nothing else (COMPAT 1.11)."""
-    from harness.helper import Helper  # pylint: disable=import-outside-toplevel
     container = host.container("net", maker=host.root)
     one = Helper(host, ["-c"], [container.pid, "tap0"], world=host.root)
     helpers.append(one)
@@ -127,7 +126,6 @@ def test_seccomp_with_userns_path(host, container, helper):
 
 def test_mounts_of_the_host_stay(host, helpers):
     """A shared mount below /run is not unmounted by the sandbox's detaching."""
-    from harness.helper import Helper  # pylint: disable=import-outside-toplevel
     container = host.container("net", maker=host.root)
     host.root.shell("mkdir /run/shared; mount -t tmpfs none /run/shared; "
                     "mount --make-rshared /run; mount --make-rshared /run/shared")
@@ -169,7 +167,6 @@ def test_refused_sandbox_of_our_own(host, container, helper, no_mounts):
 
 @pytest.mark.skipif(is_root, reason="the limit would be the machine's")
 def test_no_user_namespaces(host, container, helper):
-    host.user.holder  # the limit is that of a user namespace of the test's own
     host.root.shell("echo 0 >/proc/sys/user/max_user_namespaces")
     one = helper()
     outbound(container, host, 100_000)

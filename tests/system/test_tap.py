@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness.helper import feature_names
+from harness.helper import feature_names, run_binary
 from harness.traffic import MIB, inbound, outbound
 from harness.util import wait_readable
 
@@ -91,7 +91,6 @@ def test_without_any_feature(host, container, helper):
 
 
 def test_features_says_what_is_disabled(host):
-    from harness.helper import run_binary  # pylint: disable=import-outside-toplevel
     for name in feature_names():
         done = run_binary(host.user, f"--disable-feature={name}", "--features")
         line = next(line for line in done.stdout.splitlines() if line.startswith(name + ":"))
