@@ -14,6 +14,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: takes minutes; runs in the suite of that name")
+    config.addinivalue_line("markers", "fresh: wants a private host of its own")
     # Whatever a helper leaves behind becomes our child.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -28,19 +29,35 @@ def orphans(before):
 
 
 @pytest.fixture(autouse=True)
-def no_orphans():
+def no_orphans(module_host):
     """No process that a test caused outlives it."""
     before = set(util.children_of(os.getpid()))
     yield
-    util.until(lambda: not orphans(before), "no process left behind")
+    kept = {world.pid for one in module_host for world in one.worlds if hasattr(world, "pid")}
+    util.until(lambda: not orphans(before | kept), "no process left behind")
+
+
+@pytest.fixture(scope="module")
+def module_host():
+    """The host that the tests of a file share, one after another; made when one of them asks."""
+    made = []
+    yield made
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
-def host(no_orphans):
-    """A private host."""
-    made = ns.Host()
-    yield made
-    made.close()
+def host(request, module_host, no_orphans):
+    """A private host. Tests marked `fresh` change it in ways that reset() does not undo."""
+    if request.node.get_closest_marker("fresh"):
+        made = ns.Host()
+        yield made
+        made.close()
+        return
+    if not module_host:
+        module_host.append(ns.Host())
+    yield module_host[0]
+    module_host[0].reset()
 
 
 @pytest.fixture

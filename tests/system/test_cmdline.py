@@ -188,6 +188,7 @@ def test_no_permission(host):
     assert "tap0" not in container.run("ip", "link").stdout
 
 
+@pytest.mark.fresh
 def test_no_tun_device(host, container):
     """The message says what to do."""
     host.root.shell(f"mount --bind {host.work}/run /dev/net")
@@ -196,6 +197,7 @@ def test_no_tun_device(host, container):
     assert "/dev/net/tun" in done.stderr and "modprobe tun" in done.stderr
 
 
+@pytest.mark.fresh
 def test_tun_device_without_permission(host, container):
     # a file that nobody but the machine's root may open
     host.root.run("mount", "--bind", "/proc/1/environ", "/dev/net/tun")

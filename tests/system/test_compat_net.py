@@ -99,6 +99,7 @@ def test_no_outbound_addr(host, container, helper):
         assert peer_seen(container, server, "10.0.2.2", port) == "127.0.0.1"
 
 
+@pytest.mark.fresh
 @pytest.mark.parametrize("by", ["address", "interface"])
 def test_outbound_addr6(host, container, helper, by):
     """slirp4netns looks up the other option's interface."""
@@ -124,6 +125,7 @@ def test_client_address_is_kept_on_published_ports(host, container, helper):
             one.api("remove_hostfwd", id=rule)
 
 
+@pytest.mark.fresh
 def test_disable_dns(host, container, helper):
     """10.0.2.3 is then an ordinary address: with a route to it the packets leave."""
     host.root.run("ip", "address", "add", "10.0.2.3/32", "dev", "lo")

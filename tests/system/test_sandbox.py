@@ -12,6 +12,9 @@ from harness.util import status_of
 NET_BIND_SERVICE = 1 << 10
 SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
+# mounts and limits are changed here
+pytestmark = pytest.mark.fresh
+
 
 @pytest.fixture
 def as_slirp4netns(host):

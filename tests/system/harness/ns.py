@@ -146,6 +146,9 @@ class Host:
         os.chmod(self.work, 0o1777)
         try:
             self.setup()
+            self.n_own = len(self.worlds)
+            self.files = {os.path.join(folder, name) for folder in ("", "etc", "run")
+                          for name in os.listdir(os.path.join(self.work, folder))}
         except BaseException:
             self.close()
             raise
@@ -220,6 +223,20 @@ class Host:
     def container(self, flags="user,net", maker=None):
         return self.add(Container(maker or self.user, flags))
 
+    def reset(self):
+        """As it was when it was made, but for what a test did as host.root."""
+        while len(self.worlds) > self.n_own:
+            self.worlds.pop().close()
+        for path in self.files_of_tests():
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        self.resolv_conf("nameserver 127.0.0.1\n")
+
+    def files_of_tests(self):
+        for folder in ("", "etc", "run"):
+            for name in os.listdir(os.path.join(self.work, folder)):
+                if os.path.join(folder, name) not in self.files:
+                    yield os.path.join(self.work, folder, name)
+
     def close(self):
         while self.worlds:
             self.worlds.pop().close()
@@ -245,6 +262,8 @@ class RealHost(Host):
     """The machine's own namespaces, as RootlessKit uses them: loopback only."""
 
     def setup(self):
+        for folder in ("etc", "run"):
+            os.mkdir(os.path.join(self.work, folder))
         self.root = None
         self.user = World(user_prefix())
         self.user.socket = plain_socket
