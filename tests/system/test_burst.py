@@ -74,7 +74,6 @@ def test_200_at_once_through_a_published_port(host, container, helper):
 
 def test_descriptors_come_back(host, container, helper):
     one = helper()
-    outbound(container, host, 1000)
     before = one.descriptors()
     with contextlib.ExitStack() as stack:
         for _ in range(50):
