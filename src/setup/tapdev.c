@@ -6,13 +6,20 @@
 #include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/util.h"
 
 #define TUN_PATH "/dev/net/tun"
+
+/* How long a tap of that name may be about to go, and how often to look. */
+#define BUSY_NS       (500 * NS_PER_MS)
+#define BUSY_RETRY_MS 2
 
 /* struct virtio_net_hdr, and struct virtio_net_hdr_mrg_rxbuf of <linux/virtio_net.h>. */
 #define VNET_LEN_SHORT 10
@@ -47,6 +54,18 @@ static int attach(int fd, const char *name, bool vnet_hdr)
 
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
 	return ioctl(fd, TUNSETIFF, &request) < 0 ? -errno : 0;
+}
+
+/* A predecessor's tap keeps its name for some ms after its end, and nothing tells when that is
+ * over; containers that are restarted get their new helper just then. */
+static int attach_when_free(int fd, const char *name, bool vnet_hdr)
+{
+	int64_t until_ns = clock_now_ns() + BUSY_NS;
+	int r;
+
+	while ((r = attach(fd, name, vnet_hdr)) == -EBUSY && clock_now_ns() < until_ns)
+		poll(NULL, 0, BUSY_RETRY_MS);
+	return r;
 }
 
 static int log_not_attached(int error, const char *name)
@@ -85,10 +104,10 @@ int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr)
 
 	if (fd < 0)
 		return log_no_tun(-errno);
-	r = attach(fd, name, vnet_hdr);
+	r = attach_when_free(fd, name, vnet_hdr);
 	if (r == -EINVAL && vnet_hdr) {
 		vnet_hdr = false;
-		r = attach(fd, name, vnet_hdr);
+		r = attach_when_free(fd, name, vnet_hdr);
 	}
 	if (r < 0)
 		return log_not_attached(r, name);
