@@ -77,7 +77,7 @@ struct nlmsghdr *netconf_build_address(void *buf, int ifindex, const struct netc
 
 struct nlmsghdr *netconf_build_route(void *buf, int ifindex, const struct netconf *config)
 {
-	struct nlmsghdr *message = begin(buf, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+	struct nlmsghdr *message = begin(buf, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
 	struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
 
 	route->rtm_family = AF_INET;
@@ -108,6 +108,59 @@ static int exchange(struct mnl_socket *nl, void *buf, struct nlmsghdr *message, 
 }
 
 enum step { STEP_LO_UP, STEP_MTU, STEP_MAC, STEP_UP, STEP_ADDRESS, STEP_ROUTE, N_STEPS };
+
+struct route_search {
+	int ifindex;
+	struct in_addr gateway;
+	bool found;
+};
+
+static int match_route(const struct nlmsghdr *message, void *data)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(message);
+	struct route_search *search = data;
+	const struct nlattr *attr;
+	bool same_device = false, same_gateway = false;
+
+	mnl_attr_for_each(attr, message, sizeof(*route))
+	{
+		uint16_t type = mnl_attr_get_type(attr);
+
+		if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
+			continue;
+		if (type == RTA_OIF)
+			same_device = mnl_attr_get_u32(attr) == (uint32_t)search->ifindex;
+		else if (type == RTA_GATEWAY)
+			same_gateway = mnl_attr_get_u32(attr) == search->gateway.s_addr;
+	}
+	search->found |= route->rtm_dst_len == 0 && route->rtm_table == RT_TABLE_MAIN &&
+		same_device && same_gateway;
+	return MNL_CB_OK;
+}
+
+/* Whether the default route that is there is the one to be set. Any other is left alone: this may
+ * be the wrong namespace, and one whose route somebody still needs. */
+static bool has_route(struct mnl_socket *nl, int ifindex, const struct netconf *config)
+{
+	struct route_search search = {.ifindex = ifindex, .gateway = config->gateway};
+	_Alignas(struct nlmsghdr) char buf[16384];
+	struct nlmsghdr *message = begin(buf, RTM_GETROUTE, 0);
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
+	unsigned int portid = mnl_socket_get_portid(nl);
+	ssize_t n;
+
+	message->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	message->nlmsg_seq = N_STEPS + 1;
+	route->rtm_family = AF_INET;
+	if (mnl_socket_sendto(nl, message, message->nlmsg_len) < 0)
+		return false;
+	do
+		n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+	while ((n < 0 && errno == EINTR) ||
+		(n > 0 &&
+			mnl_cb_run(buf, (size_t)n, N_STEPS + 1, portid, match_route, &search) > 0));
+	return search.found;
+}
 
 static const char *const step_names[N_STEPS] = {
 	[STEP_LO_UP] = "bring up lo, for",
@@ -149,6 +202,8 @@ static int apply_steps(struct mnl_socket *nl, int ifindex, const struct netconf 
 			continue;
 		message = build_step(step, buf, ifindex, config);
 		r = exchange(nl, buf, message, step + 1);
+		if (r == -EEXIST && step == STEP_ROUTE && has_route(nl, ifindex, config))
+			r = 0;
 		if (r < 0)
 			return log_errno(LOG_LEVEL_ERROR, r, "cannot %s %s", step_names[step],
 				config->tap_name);

@@ -2,7 +2,7 @@
 /*
  * Configuring the namespace over rtnetlink (rtnetlink(7)), for --configure: lo up; the tap's MTU,
  * MAC and up; address N+100 with the network's broadcast address; default route by N+2. Doing it
- * again is no error; a default route that was there is replaced.
+ * again is no error; another default route that was there is one (EEXIST).
  */
 #pragma once
 

@@ -29,7 +29,7 @@ static void assert_message(const struct nlmsghdr *message, const uint8_t *expect
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 /* rtnetlink(7): nlmsghdr, then ifinfomsg, ifaddrmsg or rtmsg, then attributes; flags 0x05 are
- * REQUEST and ACK, 0x0505 also CREATE and REPLACE. */
+ * REQUEST and ACK, 0x0505 also CREATE and REPLACE, 0x0605 CREATE and EXCL. */
 static void test_bytes(void)
 {
 	static const uint8_t up[] = {32, 0, 0, 0, 16, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* header */
@@ -45,7 +45,7 @@ static void test_bytes(void)
 		8, 0, 2, 0, 10, 0, 2, 100,   /* IFA_LOCAL */
 		8, 0, 1, 0, 10, 0, 2, 100,   /* IFA_ADDRESS */
 		8, 0, 4, 0, 10, 0, 2, 0xff}; /* IFA_BROADCAST */
-	static const uint8_t route[] = {44, 0, 0, 0, 24, 0, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0,
+	static const uint8_t route[] = {44, 0, 0, 0, 24, 0, 5, 6, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0,
 		0, 254, 3, 0, 1, 0, 0, 0, 0, /* AF_INET, main, boot, universe, unicast */
 		8, 0, 5, 0, 10, 0, 2, 2,     /* RTA_GATEWAY */
 		8, 0, 4, 0, 7, 0, 0, 0};     /* RTA_OIF */
@@ -216,12 +216,30 @@ static void fail(void *arg)
 	close(tap.fd);
 }
 
+/* A default route of somebody else's is never taken away: this may be the wrong namespace. */
+static void foreign_default_route(void *arg)
+{
+	struct netconf first = config_of("tap0"), second = config_of("tap1");
+	struct tapdev tap0, tap1;
+
+	g_assert_cmpint(tapdev_open(&tap0, "tap0", false), ==, 0);
+	g_assert_cmpint(netconf_apply(&first), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap1, "tap1", false), ==, 0);
+	second.has_mac = false;
+	assert_fails(&second, -EEXIST,
+		"netns-helper: cannot set the default route over tap1: File exists\n");
+	assert_default_route("tap0", "10.0.2.2");
+	close(tap1.fd);
+	close(tap0.fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct container_test tests[] = {
 		{"/netconf/apply", apply},
 		{"/netconf/apply-without-mac", apply_without_mac},
 		{"/netconf/fail", fail},
+		{"/netconf/foreign-default-route", foreign_default_route},
 	};
 
 	g_test_init(&argc, &argv, NULL);
