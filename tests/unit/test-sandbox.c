@@ -215,7 +215,7 @@ static void test_abort_still_aborts(void)
 	g_assert_cmpint(WTERMSIG(status), ==, SIGABRT);
 }
 
-static void sockets_of_other_families_are_refused(const void *data)
+static void __attribute__((unused)) sockets_of_other_families_are_refused(const void *data)
 {
 	struct sandbox_plan plan = only_seccomp();
 
@@ -251,6 +251,15 @@ static void arguments_are_looked_at(const void *data)
 	check(is_refused(ioctl(null, TIOCSTI, "x")));
 	check(is_refused(fcntl(null, F_SETOWN, 1)));
 	check(is_refused(prctl(PR_SET_DUMPABLE, 1)));
+}
+
+static void test_other_families_are_refused(void)
+{
+#ifdef __i386__
+	g_test_skip("socketcall(2) has its arguments in memory, where no filter sees them");
+#else
+	expect_good(run_child(sockets_of_other_families_are_refused, NULL));
+#endif
 }
 
 static void test_arguments_are_looked_at(void)
@@ -529,7 +538,6 @@ static const struct child_case cases[] = {
 	{"seccomp/unlisted-calls-are-counted", unlisted_calls_are_counted, NULL},
 	{"seccomp/blocked-sigsys-does-not-kill", blocked_sigsys_does_not_kill, NULL},
 	{"seccomp/listed-calls-work", listed_calls_work, NULL},
-	{"seccomp/other-families-are-refused", sockets_of_other_families_are_refused, NULL},
 	{"agent/keeps-little", agent_keeps_little, NULL},
 	{"agent/has-no-capability", agent_has_no_capability, NULL},
 	{"caps/root-keeps-port-cap", root_keeps_port_cap, NULL},
@@ -561,6 +569,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/sandbox/seccomp/fatal-calls-kill", test_fatal_calls_kill);
 	g_test_add_func("/sandbox/seccomp/abort-still-aborts", test_abort_still_aborts);
 	g_test_add_func("/sandbox/seccomp/arguments-are-looked-at", test_arguments_are_looked_at);
+	g_test_add_func(
+		"/sandbox/seccomp/other-families-are-refused", test_other_families_are_refused);
 #ifdef __x86_64__
 	g_test_add_func("/sandbox/seccomp/other-architecture-kills", test_other_architecture_kills);
 #endif
