@@ -110,31 +110,37 @@ static int exchange(struct mnl_socket *nl, void *buf, struct nlmsghdr *message, 
 enum step { STEP_LO_UP, STEP_MTU, STEP_MAC, STEP_UP, STEP_ADDRESS, STEP_ROUTE, N_STEPS };
 
 struct route_search {
-	int ifindex;
+	uint32_t ifindex;
 	struct in_addr gateway;
+	bool same_device, same_gateway; /* of the route that is being looked at */
 	bool found;
 };
+
+static int match_attribute(const struct nlattr *attr, void *data)
+{
+	struct route_search *search = data;
+	uint16_t type = mnl_attr_get_type(attr);
+
+	if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
+		return MNL_CB_OK;
+	if (type == RTA_OIF)
+		search->same_device = mnl_attr_get_u32(attr) == search->ifindex;
+	else if (type == RTA_GATEWAY)
+		search->same_gateway = mnl_attr_get_u32(attr) == search->gateway.s_addr;
+	return MNL_CB_OK;
+}
 
 static int match_route(const struct nlmsghdr *message, void *data)
 {
 	const struct rtmsg *route = mnl_nlmsg_get_payload(message);
 	struct route_search *search = data;
-	const struct nlattr *attr;
-	bool same_device = false, same_gateway = false;
 
-	mnl_attr_for_each(attr, message, sizeof(*route))
-	{
-		uint16_t type = mnl_attr_get_type(attr);
-
-		if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
-			continue;
-		if (type == RTA_OIF)
-			same_device = mnl_attr_get_u32(attr) == (uint32_t)search->ifindex;
-		else if (type == RTA_GATEWAY)
-			same_gateway = mnl_attr_get_u32(attr) == search->gateway.s_addr;
-	}
-	search->found |= route->rtm_dst_len == 0 && route->rtm_table == RT_TABLE_MAIN &&
-		same_device && same_gateway;
+	if (route->rtm_dst_len != 0 || route->rtm_table != RT_TABLE_MAIN)
+		return MNL_CB_OK;
+	search->same_device = false;
+	search->same_gateway = false;
+	mnl_attr_parse(message, sizeof(*route), match_attribute, search);
+	search->found |= search->same_device && search->same_gateway;
 	return MNL_CB_OK;
 }
 
@@ -142,7 +148,7 @@ static int match_route(const struct nlmsghdr *message, void *data)
  * be the wrong namespace, and one whose route somebody still needs. */
 static bool has_route(struct mnl_socket *nl, int ifindex, const struct netconf *config)
 {
-	struct route_search search = {.ifindex = ifindex, .gateway = config->gateway};
+	struct route_search search = {.ifindex = (uint32_t)ifindex, .gateway = config->gateway};
 	_Alignas(struct nlmsghdr) char buf[16384];
 	struct nlmsghdr *message = begin(buf, RTM_GETROUTE, 0);
 	struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
