@@ -32,13 +32,14 @@ struct start {
 	struct tapdev tap;
 	bool tap_is_up;
 	bool exit_fd_is_dead; /* the number was not open: ends right after the ready byte */
+	bool stdio_was_open[3];
 	uint64_t descriptor_limit;
 	struct api_server *api;
 	int signal_fd;
 };
 
 /* What a careless caller may have left us: closed stdio, ignored or blocked signals. */
-static int tidy_inheritance(void)
+static int tidy_inheritance(struct start *start)
 {
 	const struct sigaction ignored = {.sa_handler = SIG_IGN};
 	sigset_t none;
@@ -47,28 +48,51 @@ static int tidy_inheritance(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGCHLD, SIG_DFL);
 	sigaction(SIGPIPE, &ignored, NULL);
+	for (int fd = 0; fd <= 2; fd++)
+		start->stdio_was_open[fd] = fcntl(fd, F_GETFD) >= 0;
 	return fd_fill_stdio();
 }
 
-static bool is_open(int fd)
+static bool was_open(const struct start *start, int fd)
 {
-	return fcntl(fd, F_GETFD) >= 0;
+	return fd <= 2 ? start->stdio_was_open[fd] : fcntl(fd, F_GETFD) >= 0;
+}
+
+/* It is closed after the ready byte, and the next descriptor would take its number, and the log. */
+static int move_ready_fd(int *fd)
+{
+	int moved = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
+
+	if (moved < 0)
+		return -errno;
+	close(*fd);
+	*fd = moved;
+	return fd_fill_stdio();
 }
 
 /* Decided before anything is opened, since an own descriptor could get the number. */
 static int check_passed_fds(struct start *start)
 {
 	struct options *options = &start->options;
+	int tapfd = options->target == TARGET_TAPFD ? options->tapfd : -1, r = 0;
 
-	if (options->exit_fd >= 0 && !is_open(options->exit_fd)) {
+	if (tapfd >= 0 && !was_open(start, tapfd))
+		return log_errno(LOG_LEVEL_ERROR, -EBADF, "tapfd %d", tapfd);
+	if (tapfd >= 0 && (tapfd == options->exit_fd || tapfd == options->ready_fd)) {
+		log_error("descriptor %d cannot be the tap and something else", tapfd);
+		return -EINVAL;
+	}
+	/* One that is the ready-fd, too, is closed by us right after the byte. */
+	if (options->exit_fd >= 0 &&
+		(options->exit_fd == options->ready_fd || !was_open(start, options->exit_fd))) {
 		start->exit_fd_is_dead = true;
 		options->exit_fd = -1;
 	}
-	if (options->ready_fd >= 0 && !is_open(options->ready_fd))
+	if (options->ready_fd >= 0 && !was_open(start, options->ready_fd))
 		options->ready_fd = -1;
-	if (options->target == TARGET_TAPFD && !is_open(options->tapfd))
-		return log_errno(LOG_LEVEL_ERROR, -EBADF, "tapfd %d", options->tapfd);
-	return 0;
+	if (options->ready_fd >= 0 && options->ready_fd <= 2)
+		r = move_ready_fd(&options->ready_fd);
+	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "ready-fd") : 0;
 }
 
 /* Namespace paths may be /proc/self/fd/N of the caller's, so they are opened before the rest of
@@ -269,8 +293,11 @@ int main(int argc, char **argv)
 	struct start start = {.signal_fd = -1, .agent = {.sock = -1}, .tap = {.fd = -1}};
 	int r;
 
-	if (tidy_inheritance() < 0)
+	r = tidy_inheritance(&start);
+	if (r < 0) {
+		log_errno(LOG_LEVEL_ERROR, r, "cannot open /dev/null");
 		return EXIT_FAILURE;
+	}
 	switch (options_parse(&start.options, argc, argv)) {
 	case OPTIONS_EXIT_OK:
 		return EXIT_SUCCESS;

@@ -247,6 +247,7 @@ void relay_stop(struct relay *relay)
 	drain(relay);
 	forward_free(relay->forward);
 	bridge_done(&relay->bridge);
+	hostsock_done(&relay->hostsock);
 	fd_close(&relay->signal_fd);
 	loop_done(&relay->loop);
 	log_end(relay);

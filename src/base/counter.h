@@ -13,7 +13,7 @@
 	X(FRAMES_OUT, "frames_out", "frames written to the link")                             \
 	X(FRAMES_OUT_DROPPED, "frames_out_dropped", "frames that the link did not take")      \
 	X(DROP_TRUNCATED, "drop_truncated", "frames shorter than their headers say")          \
-	X(DROP_OVERSIZED, "drop_oversized", "frames longer than the link's MTU allows")       \
+	X(DROP_OVERSIZED, "drop_oversized", "frames longer than an IP packet can be")         \
 	X(DROP_ETHERTYPE, "drop_ethertype", "frames neither ARP, IPv4 nor IPv6")              \
 	X(DROP_HEADER, "drop_header", "headers whose fields contradict each other")           \
 	X(DROP_CHECKSUM, "drop_checksum", "IPv4 headers with a wrong checksum")               \

@@ -26,7 +26,8 @@ struct host_ops {
 	bool (*is_connected)(struct host *host, int fd);
 	/* listen(2); on a socket that listens it changes the backlog only. */
 	int (*listen)(struct host *host, int fd, int backlog);
-	/* Accepts one client and resets it at once (SO_LINGER 0). 0 or a negative errno. */
+	/* Accepts one client and resets it at once (SO_LINGER 0), also when the process has no
+	 * descriptor left. 0, -EAGAIN when none waits, or another negative errno. */
 	int (*refuse)(struct host *host, int fd);
 };
 

@@ -53,7 +53,12 @@ static int hostsock_listen(struct host *host, int fd, int backlog)
 	return listen(fd, backlog) < 0 ? -errno : 0;
 }
 
-static int hostsock_refuse(struct host *host, int fd)
+static int open_spare(void)
+{
+	return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+static int accept_and_reset(int fd)
 {
 	const struct linger reset = {.l_onoff = 1, .l_linger = 0};
 	cleanup_fd int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -61,6 +66,19 @@ static int hostsock_refuse(struct host *host, int fd)
 	if (client < 0)
 		return -errno;
 	return setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0 ? -errno : 0;
+}
+
+static int hostsock_refuse(struct host *host, int fd)
+{
+	struct hostsock *hostsock = container_of(host, struct hostsock, host);
+	int r = accept_and_reset(fd);
+
+	if (r != -EMFILE || hostsock->spare < 0)
+		return r;
+	fd_close(&hostsock->spare);
+	r = accept_and_reset(fd);
+	hostsock->spare = open_spare();
+	return r;
 }
 
 static const struct host_ops hostsock_ops = {
@@ -75,5 +93,11 @@ static const struct host_ops hostsock_ops = {
 
 void hostsock_init(struct hostsock *hostsock, struct loop *loop)
 {
-	*hostsock = (struct hostsock){.host = {.ops = &hostsock_ops}, .loop = loop};
+	*hostsock = (struct hostsock){
+		.host = {.ops = &hostsock_ops}, .loop = loop, .spare = open_spare()};
+}
+
+void hostsock_done(struct hostsock *hostsock)
+{
+	fd_close(&hostsock->spare);
 }

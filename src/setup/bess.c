@@ -31,6 +31,8 @@ static int listen_at(const char *path, int *ret_fd)
 	cleanup_fd int fd = -1;
 	int r;
 
+	if (len == 0) /* the kernel would choose an abstract one */
+		return -ENOENT;
 	if (len >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, path, len);

@@ -38,9 +38,11 @@ static const uint64_t handled_by_version[] = {
 	[5] = (UINT64_C(1) << 16) - 1, /* ioctl on devices that are opened from now on */
 };
 
-/* Version 6: no connecting to abstract sockets and no signals out of the sandbox. */
-#define SCOPE_VERSION 6
-#define SCOPED_ALL    3
+/* Version 6: no connecting to abstract sockets outside. Signals are left to the list of system
+ * calls: to scope them, too, would keep the kernel from delivering the agent's parent-death signal.
+ */
+#define SCOPE_VERSION   6
+#define SCOPED_ABSTRACT 1
 
 struct ruleset_attr {
 	uint64_t handled_access_fs;
@@ -58,7 +60,7 @@ static int make_ruleset(long version)
 	size_t last = ARRAY_SIZE(handled_by_version) - 1;
 	struct ruleset_attr attr = {
 		.handled_access_fs = handled_by_version[MIN((size_t)version, last)],
-		.scoped = version >= SCOPE_VERSION ? SCOPED_ALL : 0,
+		.scoped = version >= SCOPE_VERSION ? SCOPED_ABSTRACT : 0,
 	};
 	/* Older kernels know only the first member. */
 	size_t size = version >= SCOPE_VERSION ? sizeof(attr) : sizeof(attr.handled_access_fs);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "setup/sandbox_rules.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
@@ -71,6 +72,7 @@ const struct sandbox_rule sandbox_allowed[] = {
 	/* Sockets. */
 	{"socket", RELAY, {IS(0, AF_INET)}, "host sockets: TCP, UDP, ping"},
 	{"socket", RELAY, {IS(0, AF_INET6)}, "host sockets: TCP, UDP, ping"},
+	{"socket", RELAY, {IS(0, AF_UNIX)}, "if_nametoindex() goes on with AF_INET", EAFNOSUPPORT},
 	{"socket", AGENT, {IS(0, AF_INET)}, "sockets of the container's namespace"},
 	{"socket", AGENT, {IS(0, AF_INET6)}, "sockets of the container's namespace"},
 	{"socket", AGENT, {IS(0, AF_NETLINK), IS(2, NETLINK_SOCK_DIAG)},

@@ -20,12 +20,14 @@ struct rule_argument {
 };
 
 /* Several rows of one call: any of them allows it. Names that an architecture does not have are
- * skipped there. */
+ * skipped there. A row with an error answers with that instead, and is not counted: what libc tries
+ * and can do without. */
 struct sandbox_rule {
 	const char *syscall;
 	uint8_t processes; /* of enum rule_process */
 	struct rule_argument when[2];
 	const char *reason;
+	int error; /* a positive errno; 0: allowed */
 };
 
 extern const struct sandbox_rule sandbox_allowed[];

@@ -110,7 +110,9 @@ static int add_allowed(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 			compare[n++] = SCMP_CMP(when->index, SCMP_CMP_MASKED_EQ, when->mask,
 				when->value == RULE_OWN_PID ? (uint64_t)getpid() : when->value);
 	}
-	r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, n, compare);
+	r = seccomp_rule_add_array(filter,
+		rule->error ? SCMP_ACT_ERRNO((uint32_t)rule->error) : SCMP_ACT_ALLOW, number, n,
+		compare);
 	return is_foreign(number, r) ? 0 : r;
 }
 

@@ -172,6 +172,9 @@ int tapdev_adopt(struct tapdev *tap, int fd)
 	if (ioctl(fd, TUNGETIFF, &request) < 0)
 		return log_errno(
 			LOG_LEVEL_ERROR, -errno, "the descriptor %d is no attached tap", fd);
+	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+		return log_errno(LOG_LEVEL_ERROR, -EBADF,
+			"the tap of descriptor %d is not open for reading and writing", fd);
 	r = check_flags(fd, &request);
 	if (r == 0)
 		r = ask_vnet_len(fd, &request, &vnet_len);

@@ -25,8 +25,11 @@ typedef slirp_os_socket slirp_fd;
 typedef int slirp_fd;
 #endif
 
-/* Descriptors that libslirp's accepted clients leave free for the API, the log and the rest. */
+/* Descriptors that libslirp's accepted clients leave free for the API, the log and the rest; at
+ * most a quarter of what there is. */
 #define DESCRIPTOR_RESERVE 64
+/* How long a listener is left alone on which not even a refusal was possible. */
+#define LISTENERS_REST_NS (100 * NS_PER_MS)
 /* Clients of one listener that are refused in one turn while descriptors are short. */
 #define REFUSE_BATCH 64
 /* "Nothing is due" in the timeout that libslirp fills in: it never asks for more. */
@@ -190,12 +193,19 @@ static void mend_listener(struct bridge *bridge, int fd, struct interest_entry *
 		log_errno(LOG_LEVEL_WARNING, r, "cannot enlarge the backlog of a published port");
 }
 
+static bool listeners_rest(const struct bridge *bridge)
+{
+	return bridge->loop->now_ns < bridge->listeners_rest_until_ns;
+}
+
 static int on_add_poll(slirp_fd fd, int events, void *opaque)
 {
 	struct bridge *bridge = opaque;
-	struct interest_entry *entry =
-		interest_want(&bridge->interest, (int)fd, epoll_events(events));
+	struct interest_entry *entry = interest_find(&bridge->interest, (int)fd);
 
+	if (entry && entry->is_listener && listeners_rest(bridge))
+		return -1;
+	entry = interest_want(&bridge->interest, (int)fd, epoll_events(events));
 	if (!entry)
 		return -1;
 	if (!entry->was_wanted && bridge->new_forward)
@@ -206,16 +216,22 @@ static int on_add_poll(slirp_fd fd, int events, void *opaque)
 
 static bool is_short_of_descriptors(const struct bridge *bridge)
 {
-	return bridge->interest.n_open + DESCRIPTOR_RESERVE >= bridge->descriptor_limit;
+	uint64_t reserve = MIN(DESCRIPTOR_RESERVE, bridge->descriptor_limit / 4);
+
+	return bridge->interest.n_open + reserve >= bridge->descriptor_limit;
 }
 
-/* A listener that nobody can accept on would stay ready for ever: its clients are reset. */
+/* A listener on which nobody accepts stays ready for ever: its clients are reset, and where even
+ * that fails the listeners rest. */
 static void refuse_clients(struct bridge *bridge, int fd)
 {
 	struct host *host = bridge->interest.host;
+	int r = 0;
 
-	for (int i = 0; i < REFUSE_BATCH && host->ops->refuse(host, fd) == 0; i++)
+	for (int i = 0; i < REFUSE_BATCH && (r = host->ops->refuse(host, fd)) == 0; i++)
 		count(bridge->counters, COUNTER_FORWARD_REFUSED);
+	if (r < 0 && r != -EAGAIN)
+		bridge->listeners_rest_until_ns = bridge->loop->now_ns + LISTENERS_REST_NS;
 }
 
 static int on_get_revents(int fd, void *opaque)
@@ -335,6 +351,8 @@ void bridge_finish(struct bridge *bridge)
 	bridge->deadline_ns = timeout_ms >= FILL_TIMEOUT_IDLE
 		? CLOCK_NEVER
 		: bridge->loop->now_ns + timeout_ms * NS_PER_MS;
+	if (listeners_rest(bridge))
+		bridge->deadline_ns = MIN(bridge->deadline_ns, bridge->listeners_rest_until_ns);
 }
 
 void bridge_link_up(struct bridge *bridge)

@@ -49,6 +49,7 @@ struct bridge {
 	struct bridge_timer *ra_timer;
 	int64_t deadline_ns; /* libslirp's own timeouts */
 	uint64_t descriptor_limit;
+	int64_t listeners_rest_until_ns; /* none of them is watched until then */
 	bool is_due;      /* something of libslirp's is to be looked at in this turn */
 	bool has_begun;   /* its events of this turn were handed over */
 	bool new_forward; /* a published port was added since the last list */

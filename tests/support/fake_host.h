@@ -22,6 +22,7 @@ struct fake_host {
 	} fd[FAKE_HOST_FDS];
 	int n_calls; /* of watch, change and unwatch */
 	int n_refused;
+	int refuse_error; /* 0: refusing works */
 };
 
 static int fake_host_watch(struct host *host, int fd, uint32_t events, struct handle handle)
@@ -80,6 +81,8 @@ static int fake_host_refuse(struct host *host, int fd)
 {
 	struct fake_host *fake = container_of(host, struct fake_host, host);
 
+	if (fake->refuse_error)
+		return fake->refuse_error;
 	if (fake->fd[fd].n_waiting == 0)
 		return -EAGAIN;
 	fake->fd[fd].n_waiting--;

@@ -426,6 +426,37 @@ static void test_forward_refused(struct fixture *f, gconstpointer limit)
 	g_assert_cmpuint(f->bridge.interest.n_open, ==, 1);
 }
 
+/* Not even a reset is possible: the listener is left alone for a while, for it stays ready. */
+static void test_listeners_rest(struct fixture *f, gconstpointer limit)
+{
+	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
+	const struct forward_rule rule = rule_on(free_port());
+	int fd;
+
+	for (fd = 0; fd < FAKE_HOST_FDS; fd++)
+		f->host.fd[fd].is_listening = true;
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	bridge_finish(&f->bridge);
+	fd = only_watched_fd(f);
+	g_assert_cmpint(fd, >=, 0);
+	f->host.refuse_error = -ENFILE;
+	bridge_ready(&f->bridge, f->host.fd[fd].handle, EPOLLIN);
+	bridge_finish(&f->bridge);
+	g_assert_cmpint(only_watched_fd(f), ==, -1);
+	g_assert_cmpint(f->bridge.deadline_ns, <=, f->loop.now_ns + NS_PER_SEC);
+	for (int i = 0; i < 10 && only_watched_fd(f) < 0; i++) {
+		f->loop.now_ns = f->bridge.deadline_ns;
+		bridge_finish(&f->bridge);
+	}
+	g_assert_cmpint(only_watched_fd(f), ==, fd);
+	f->host.refuse_error = 0;
+	f->host.fd[fd].n_waiting = 1;
+	bridge_ready(&f->bridge, f->host.fd[fd].handle, EPOLLIN);
+	bridge_finish(&f->bridge);
+	g_assert_cmpint(f->host.n_refused, ==, 1);
+	g_assert_cmpint(only_watched_fd(f), ==, fd);
+}
+
 static void test_unsent(struct fixture *f, gconstpointer unused)
 {
 	g_assert_false(bridge_has_unsent(&f->bridge));
@@ -443,7 +474,8 @@ int main(int argc, char **argv)
 	ADD("connection", 0, test_connection);
 	ADD("router-advertisement", 0, test_router_advertisement);
 	ADD("forward-backlog", 0, test_forward_backlog);
-	ADD("forward-refused", 64, test_forward_refused);
+	ADD("forward-refused", 1, test_forward_refused);
+	ADD("listeners-rest", 1, test_listeners_rest);
 	ADD("unsent", 0, test_unsent);
 	return g_test_run();
 }

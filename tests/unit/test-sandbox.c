@@ -220,7 +220,7 @@ static void __attribute__((unused)) sockets_of_other_families_are_refused(const 
 	struct sandbox_plan plan = only_seccomp();
 
 	check(sandbox_enter(&plan) == 0);
-	check(is_refused(socket(AF_UNIX, SOCK_STREAM, 0)));
+	check(socket(AF_UNIX, SOCK_STREAM, 0) == -1 && errno == EAFNOSUPPORT);
 	check(is_refused(socket(AF_PACKET, SOCK_RAW, 0)));
 	check(is_refused(socket(AF_NETLINK, SOCK_RAW, 0)));
 	check(is_refused(socket(AF_VSOCK, SOCK_STREAM, 0)));
