@@ -285,6 +285,14 @@ static int watch_exit_fd(struct relay *relay, int fd)
 	return r == -EPERM ? 0 : r;
 }
 
+/* The lowest free number is about how many there are already; the API keeps some for itself. */
+static uint64_t descriptors_left(const struct relay *relay, uint64_t limit)
+{
+	uint64_t used = (uint64_t)MAX(relay->hostsock.spare, 0) + 1 + API_RESERVE;
+
+	return limit > used ? limit - used : 1;
+}
+
 static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 {
 	struct options *options = parts->options;
@@ -295,11 +303,10 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 		.dns_enabled = options->dns_enabled,
 		.outbound = options->has_outbound ? &options->outbound : NULL,
 		.outbound6 = options->has_outbound6 ? &options->outbound6 : NULL,
-		.descriptor_limit = parts->descriptor_limit,
+		.descriptor_limit = descriptors_left(relay, parts->descriptor_limit),
 	};
 	int r;
 
-	hostsock_init(&relay->hostsock, &relay->loop);
 	r = bridge_init(&relay->bridge, &config, &relay->tap.link, &relay->hostsock.host,
 		&relay->loop, &relay->counters);
 	if (r < 0)
@@ -333,6 +340,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;
 	set_policy(&relay->policy, parts->options);
+	hostsock_init(&relay->hostsock, &relay->loop);
 	r = start_bridge(relay, parts);
 	if (r < 0)
 		return r;

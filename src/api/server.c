@@ -18,8 +18,6 @@
 #define ACCEPT_BATCH 64
 /* Accepting rests for so long when there is no descriptor for it, or until a client goes. */
 #define ACCEPT_PAUSE_NS NS_PER_SEC
-/* How many clients at a time are served when the process has used up its descriptors. */
-#define API_RESERVE 8
 /* What a client sent beyond its request is read before the close, or it would see ECONNRESET. So
  * many pieces are more than a socket holds by default (net.core.wmem_default). */
 #define DRAIN_PIECE  8192

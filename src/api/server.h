@@ -21,6 +21,8 @@
 /* A request has at most so many bytes, with what stands before it; slirp4netns's limit. */
 #define API_REQUEST_MAX 4095
 #define API_CLIENTS_MAX 256
+/* How many clients at a time are served when the process has used up its descriptors. */
+#define API_RESERVE 8
 /* A client that is silent for so long, or does not take its reply, is closed. */
 #define API_IDLE_NS (60 * NS_PER_SEC)
 /* A number, `true` or a word of nonsense counts as complete after so long a silence. */

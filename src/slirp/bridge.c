@@ -221,6 +221,11 @@ static bool is_short_of_descriptors(const struct bridge *bridge)
 	return bridge->interest.n_open + reserve >= bridge->descriptor_limit;
 }
 
+static void let_listeners_rest(struct bridge *bridge)
+{
+	bridge->listeners_rest_until_ns = bridge->loop->now_ns + LISTENERS_REST_NS;
+}
+
 /* A listener on which nobody accepts stays ready for ever: its clients are reset, and where even
  * that fails the listeners rest. */
 static void refuse_clients(struct bridge *bridge, int fd)
@@ -231,7 +236,7 @@ static void refuse_clients(struct bridge *bridge, int fd)
 	for (int i = 0; i < REFUSE_BATCH && (r = host->ops->refuse(host, fd)) == 0; i++)
 		count(bridge->counters, COUNTER_FORWARD_REFUSED);
 	if (r < 0 && r != -EAGAIN)
-		bridge->listeners_rest_until_ns = bridge->loop->now_ns + LISTENERS_REST_NS;
+		let_listeners_rest(bridge);
 }
 
 static int on_get_revents(int fd, void *opaque)
@@ -245,18 +250,26 @@ static int on_get_revents(int fd, void *opaque)
 		refuse_clients(bridge, fd);
 		return 0;
 	}
+	bridge->listener_was_ready |= entry->is_listener;
 	return slirp_events(entry->ready);
 }
 
 /* ---- the turn ---- */
 
+/* A listener that was ready and brought no socket stays ready: accept(2) failed, and libslirp does
+ * not tell. */
 static void begin(struct bridge *bridge)
 {
+	uint64_t n_opened = bridge->interest.n_opened;
+
 	if (bridge->has_begun)
 		return;
 	bridge->has_begun = true;
 	bridge->is_due = true;
+	bridge->listener_was_ready = false;
 	slirp_pollfds_poll(bridge->slirp, 0, on_get_revents, bridge);
+	if (bridge->listener_was_ready && bridge->interest.n_opened == n_opened)
+		let_listeners_rest(bridge);
 }
 
 void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events)

@@ -35,7 +35,7 @@ struct bridge_config {
 	bool dns_enabled;
 	struct sockaddr_in *outbound;   /* NULL: the host's choice; kept by libslirp */
 	struct sockaddr_in6 *outbound6; /* likewise */
-	uint64_t descriptor_limit;
+	uint64_t descriptor_limit;      /* how many libslirp can have */
 };
 
 struct bridge {
@@ -50,9 +50,10 @@ struct bridge {
 	int64_t deadline_ns; /* libslirp's own timeouts */
 	uint64_t descriptor_limit;
 	int64_t listeners_rest_until_ns; /* none of them is watched until then */
-	bool is_due;      /* something of libslirp's is to be looked at in this turn */
-	bool has_begun;   /* its events of this turn were handed over */
-	bool new_forward; /* a published port was added since the last list */
+	bool is_due;             /* something of libslirp's is to be looked at in this turn */
+	bool has_begun;          /* its events of this turn were handed over */
+	bool listener_was_ready; /* in this turn, and libslirp was told */
+	bool new_forward;        /* a published port was added since the last list */
 	bool seen_ipv6;
 };
 

@@ -75,6 +75,7 @@ static void mark_open(struct interest *interest, struct interest_entry *entry)
 		return;
 	entry->is_open = true;
 	interest->n_open++;
+	interest->n_opened++;
 }
 
 /* Everything about the number but its place in `enrolled`, which interest_end() tidies. */

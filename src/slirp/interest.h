@@ -38,7 +38,8 @@ struct interest {
 	int *enrolled; /* descriptors that are watched, or were until a moment ago */
 	size_t n_enrolled, enrolled_size;
 	uint32_t pass;
-	size_t n_open; /* descriptors that libslirp holds */
+	size_t n_open;     /* descriptors that libslirp holds */
+	uint64_t n_opened; /* how many it ever had */
 };
 
 void interest_init(struct interest *interest, struct host *host, struct counters *counters);
