@@ -24,6 +24,17 @@
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
+	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
+	X(TCP_REFUSED, "tcp_refused", "TCP connections refused for want of room")             \
+	X(TCP_HALF_OPEN, "tcp_half_open", "SYNs passed over: too many dials are under way")   \
+	X(TCP_STRAY, "tcp_stray", "TCP segments of no connection, answered with a reset")     \
+	X(TCP_UNACCEPTABLE, "tcp_unacceptable", "TCP segments outside the window or state")   \
+	X(TCP_RETRANSMITS, "tcp_retransmits", "TCP segments sent again to the container")     \
+	X(TCP_PROBES, "tcp_probes", "TCP probes of a closed window or a silent peer")         \
+	X(TCP_GIVEN_UP, "tcp_given_up", "TCP connections ended since nobody answered")        \
+	X(TCP_IMPOSSIBLE, "tcp_impossible", "events that the TCP machine has no answer to")   \
+	X(TCP_MEMORY_SHORT, "tcp_memory_short",                                               \
+		"TCP segments left unacknowledged for want of memory")                        \
 	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
 	X(FORWARD_REFUSED, "forward_refused",                                                 \
 		"clients of published ports refused for want of descriptors")                 \

@@ -19,6 +19,7 @@ enum handle_kind {
 	HANDLE_API_LISTENER,
 	HANDLE_API_CLIENT, /* index: the client's slot */
 	HANDLE_SLIRP,      /* index: the descriptor */
+	HANDLE_TCP,        /* index: the flow */
 };
 
 struct handle {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "flow/policy.h"
 
+#define DNS_PORT 53
+
 static bool ip4_is_dialled(struct in_addr addr)
 {
 	uint32_t v4 = ntohl(addr.s_addr);
@@ -27,4 +29,51 @@ enum policy_verdict policy_check(
 					      : ip6_is_dialled(&dst->in6, proto);
 
 	return dialled ? POLICY_PASS : POLICY_UNREACHABLE;
+}
+
+static bool is_dns(const struct policy *policy, const struct ip_addr *dst)
+{
+	if (!policy->dns_enabled)
+		return false;
+	if (dst->family == AF_INET)
+		return ip_addr_v4(dst).s_addr == policy->dns.s_addr;
+	return IN6_ARE_ADDR_EQUAL(&dst->in6, &policy->dns6);
+}
+
+/* The first 64 bits of the gateway's address are the prefix on the link. */
+static bool is_host(const struct policy *policy, const struct ip_addr *dst)
+{
+	if (dst->family == AF_INET)
+		return ip_addr_v4(dst).s_addr == policy->gateway.s_addr;
+	return !memcmp(&dst->in6, &policy->gateway6, 8);
+}
+
+static struct ip_addr loopback_of(uint8_t family)
+{
+	if (family == AF_INET)
+		return ip_addr_of_v4((struct in_addr){htonl(INADDR_LOOPBACK)});
+	return ip_addr_of_v6(&in6addr_loopback);
+}
+
+enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst, uint16_t port,
+	uint8_t proto, struct ip_addr *ret_addr)
+{
+	if (policy_check(policy, dst, proto) != POLICY_PASS)
+		return POLICY_UNREACHABLE;
+	if (is_dns(policy, dst))
+		return port == DNS_PORT ? POLICY_NAMESERVER : POLICY_UNREACHABLE;
+	*ret_addr = *dst;
+	if (!is_host(policy, dst))
+		return POLICY_PASS;
+	if (!policy->host_loopback)
+		return POLICY_UNREACHABLE;
+	*ret_addr = loopback_of(dst->family);
+	return POLICY_PASS;
+}
+
+const struct ip_addr *policy_source(const struct policy *policy, uint8_t family)
+{
+	if (family == AF_INET)
+		return policy->has_outbound ? &policy->outbound : NULL;
+	return policy->has_outbound6 ? &policy->outbound6 : NULL;
 }

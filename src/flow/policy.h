@@ -21,6 +21,10 @@ struct policy {
 	struct in6_addr dns6;
 	bool ipv6;
 	bool host_loopback;
+	bool dns_enabled;
+	/* The source of what goes out; --outbound-addr, --outbound-addr6. */
+	bool has_outbound, has_outbound6;
+	struct ip_addr outbound, outbound6;
 };
 
 enum policy_verdict {
@@ -28,6 +32,8 @@ enum policy_verdict {
 	/* Never dialled: it can only mean the host itself, or nobody. Answered with ICMP net
 	 * unreachable (RFC 792 code 0), ICMPv6 no route to destination (RFC 4443 3.1 code 0). */
 	POLICY_UNREACHABLE,
+	/* policy_map() only: the host's nameserver, whichever that is now. */
+	POLICY_NAMESERVER,
 };
 
 /*
@@ -40,3 +46,17 @@ enum policy_verdict {
  */
 enum policy_verdict policy_check(
 	const struct policy *policy, const struct ip_addr *dst, uint8_t proto);
+
+/*
+ * Which address of the host's world does the container mean by `dst`, a port of `proto` (TCP)? For
+ * POLICY_PASS it is in *ret_addr:
+ *   N+2              127.0.0.1 when host_loopback, else unreachable
+ *   fd00::/64        ::1 likewise, but for fd00::3
+ *   N+3, fd00::3     port 53 the nameserver, else unreachable; without dns_enabled like others
+ *   all others       themselves, where policy_check() lets them pass
+ */
+enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst, uint16_t port,
+	uint8_t proto, struct ip_addr *ret_addr);
+
+/* The source address that connections to a host of that family have to use, or NULL. */
+const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);

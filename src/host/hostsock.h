@@ -7,10 +7,12 @@
 
 #include "base/loop.h"
 #include "host/host.h"
+#include "host/resolver.h"
 
 struct hostsock {
 	struct host host;
 	struct loop *loop;
+	struct resolver resolver;
 	int spare; /* -1: could not be had (again) */
 };
 

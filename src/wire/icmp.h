@@ -18,7 +18,9 @@ enum icmp_type {
 /* Codes of destination unreachable (RFC 792, RFC 1812 5.2.7.1). */
 enum icmp_unreachable {
 	ICMP_NET_UNREACHABLE = 0,
+	ICMP_HOST_UNREACHABLE = 1,
 	ICMP_PORT_UNREACHABLE = 3,
+	ICMP_ADMIN_PROHIBITED = 13,
 };
 
 enum icmp6_type {
@@ -39,6 +41,8 @@ enum icmp6_type {
 /* Codes of destination unreachable (RFC 4443 3.1). */
 enum icmp6_unreachable {
 	ICMP6_NO_ROUTE = 0,
+	ICMP6_ADMIN_PROHIBITED = 1,
+	ICMP6_ADDRESS_UNREACHABLE = 3,
 	ICMP6_PORT_UNREACHABLE = 4,
 };
 

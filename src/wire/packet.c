@@ -7,6 +7,7 @@
 #include "wire/icmp.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
+#include "wire/option.h"
 #include "wire/tcp.h"
 #include "wire/udp.h"
 
@@ -30,29 +31,11 @@ static enum packet_outcome parse_arp(struct cursor *cursor, struct packet *ret)
 	return PACKET_OK;
 }
 
-/* Options of IPv4 and TCP have one form: 0 ends the list, 1 stands alone, all others carry the
- * length of themselves (RFC 791 3.1, RFC 9293 3.2). Takes the next one; false at the end of the
- * list, or when it is broken: then the cursor is not empty and *ret_type not 0. */
-static bool next_option(struct cursor *options, uint8_t *ret_type)
-{
-	*ret_type = 0;
-	if (!options->left)
-		return false;
-	*ret_type = options->at[0];
-	if (*ret_type == 0)
-		return false;
-	if (*ret_type == 1)
-		return cursor_take(options, 1);
-	if (options->left < 2 || options->at[1] < 2)
-		return false;
-	return cursor_take(options, options->at[1]);
-}
-
 static bool ip4_options_parse(struct cursor options, struct packet *ret)
 {
 	uint8_t type;
 
-	while (next_option(&options, &type)) {
+	while (option_next(&options, &type)) {
 		if (type == IP4_OPTION_LSRR || type == IP4_OPTION_SSRR)
 			ret->source_routed = true;
 	}
@@ -74,7 +57,7 @@ static enum packet_outcome parse_tcp(struct cursor *cursor, struct packet *ret)
 	options = (struct cursor){.at = cursor->at, .left = header_len - TCP_HEADER_MIN};
 	if (!cursor_take(cursor, options.left))
 		return PACKET_TRUNCATED;
-	while (next_option(&options, &kind))
+	while (option_next(&options, &kind))
 		;
 	if (kind != TCP_OPTION_END)
 		return PACKET_BAD_HEADER;

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow/buffer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/util.h"
+
+/* What of the pool the small chunks get: an eighth. */
+#define SMALL_SHARE 8
+/* What the upward side leaves to the other one: a quarter of each kind. */
+#define DOWN_SHARE 4
+/* Chunks whose pages are given back in one call, so that the loop is not held up. */
+#define TRIM_BATCH 64
+
+/* ---- the pool ---- */
+
+static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
+{
+	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = n / DOWN_SHARE};
+	class->chunks = calloc(n, sizeof(struct chunk));
+	if (!class->chunks)
+		return -ENOMEM;
+	for (uint32_t i = n; i-- > 0;) {
+		class->chunks[i].data = memory + (size_t)i * size;
+		class->chunks[i].size = size;
+		class->chunks[i].next = class->free;
+		class->free = &class->chunks[i];
+	}
+	return 0;
+}
+
+int buffer_pool_init(struct buffer_pool *pool, size_t size)
+{
+	uint32_t n_large, n_small;
+	void *memory;
+
+	*pool = (struct buffer_pool){0};
+	n_large = (uint32_t)((size - size / SMALL_SHARE) / BUFFER_LARGE);
+	n_small = (uint32_t)((size - (size_t)n_large * BUFFER_LARGE) / BUFFER_SMALL);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		-1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	pool->memory = memory;
+	pool->size = size;
+	if (class_init(&pool->large, pool->memory, n_large, BUFFER_LARGE) == 0 &&
+		class_init(&pool->small, pool->memory + (size_t)n_large * BUFFER_LARGE, n_small,
+			BUFFER_SMALL) == 0)
+		return 0;
+	buffer_pool_done(pool);
+	return -ENOMEM;
+}
+
+void buffer_pool_done(struct buffer_pool *pool)
+{
+	if (pool->memory)
+		munmap(pool->memory, pool->size);
+	free(pool->large.chunks);
+	free(pool->small.chunks);
+	*pool = (struct buffer_pool){0};
+}
+
+bool buffer_pool_is_whole(const struct buffer_pool *pool)
+{
+	return pool->large.n_free == pool->large.n_chunks &&
+		pool->small.n_free == pool->small.n_chunks;
+}
+
+static bool class_has(const struct chunk_class *class, enum buffer_side side)
+{
+	return class->n_free > (side == BUFFER_UP ? class->n_reserved : 0);
+}
+
+bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side)
+{
+	return !class_has(&pool->large, side);
+}
+
+static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
+{
+	struct chunk *chunk = class->free;
+
+	class->free = chunk->next;
+	class->n_free--;
+	if (class == &pool->large)
+		pool->n_touched_free -= chunk->is_touched;
+	chunk->next = NULL;
+	chunk->start = chunk->end = 0;
+	chunk->is_touched = true;
+	return chunk;
+}
+
+static struct chunk *alloc_from(struct buffer_pool *pool, enum buffer_side side,
+	struct chunk_class *first, struct chunk_class *second)
+{
+	if (class_has(first, side))
+		return class_alloc(pool, first);
+	return class_has(second, side) ? class_alloc(pool, second) : NULL;
+}
+
+struct chunk *chunk_alloc(struct buffer_pool *pool, enum buffer_side side)
+{
+	return alloc_from(pool, side, &pool->large, &pool->small);
+}
+
+void chunk_release(struct buffer_pool *pool, struct chunk *chunk)
+{
+	struct chunk_class *class = chunk->size == BUFFER_LARGE ? &pool->large : &pool->small;
+
+	chunk->next = class->free;
+	chunk->freed_in = pool->period;
+	class->free = chunk;
+	class->n_free++;
+	if (class == &pool->large)
+		pool->n_touched_free++;
+	else
+		pool->small_is_touched = true;
+}
+
+/* Small chunks share pages, so they are given back together or not at all. */
+static void trim_small(struct buffer_pool *pool)
+{
+	const struct chunk_class *small = &pool->small;
+
+	if (!pool->small_is_touched || small->n_free < small->n_chunks)
+		return;
+	madvise(small->chunks[0].data, (size_t)small->n_chunks * BUFFER_SMALL, MADV_DONTNEED);
+	pool->small_is_touched = false;
+}
+
+bool buffer_pool_trim(struct buffer_pool *pool)
+{
+	uint32_t n = 0, n_left = 0;
+
+	trim_small(pool);
+	for (struct chunk *chunk = pool->large.free; chunk; chunk = chunk->next) {
+		if (!chunk->is_touched)
+			continue;
+		if (chunk->freed_in == pool->period || n == TRIM_BATCH) {
+			n_left++;
+			continue;
+		}
+		madvise(chunk->data, chunk->size, MADV_DONTNEED);
+		chunk->is_touched = false;
+		pool->n_touched_free--;
+		n++;
+	}
+	pool->period++;
+	return n_left;
+}
+
+/* ---- queues ---- */
+
+static struct chunk *chunk_for(struct buffer_pool *pool, enum buffer_side side, size_t len)
+{
+	if (len <= BUFFER_SMALL)
+		return alloc_from(pool, side, &pool->small, &pool->large);
+	return chunk_alloc(pool, side);
+}
+
+static struct chunk *chunk_with_room(
+	struct byte_queue *queue, struct buffer_pool *pool, enum buffer_side side, size_t len)
+{
+	struct chunk *chunk = queue->tail;
+
+	if (chunk && chunk->end < chunk->size)
+		return chunk;
+	chunk = chunk_for(pool, side, len);
+	if (chunk)
+		byte_queue_adopt(queue, chunk);
+	return chunk;
+}
+
+size_t byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool, enum buffer_side side,
+	const void *data, size_t len)
+{
+	const uint8_t *at = data;
+	size_t left = len;
+
+	while (left) {
+		struct chunk *chunk = chunk_with_room(queue, pool, side, left);
+		size_t n;
+
+		if (!chunk)
+			break;
+		n = MIN(left, chunk->size - chunk->end);
+		memcpy(chunk->data + chunk->end, at, n);
+		chunk->end += (uint32_t)n;
+		queue->len += (uint32_t)n;
+		at += n;
+		left -= n;
+	}
+	return len - left;
+}
+
+void byte_queue_adopt(struct byte_queue *queue, struct chunk *chunk)
+{
+	chunk->next = NULL;
+	if (queue->tail)
+		queue->tail->next = chunk;
+	else
+		queue->head = chunk;
+	queue->tail = chunk;
+	queue->len += chunk->end - chunk->start;
+}
+
+void byte_queue_drop(struct byte_queue *queue, struct buffer_pool *pool, size_t len)
+{
+	queue->len -= (uint32_t)len;
+	while (queue->head && len >= queue->head->end - queue->head->start) {
+		struct chunk *chunk = queue->head;
+
+		len -= chunk->end - chunk->start;
+		queue->head = chunk->next;
+		if (!queue->head)
+			queue->tail = NULL;
+		chunk_release(pool, chunk);
+	}
+	if (len)
+		queue->head->start += (uint32_t)len;
+}
+
+void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
+{
+	byte_queue_drop(queue, pool, queue->len);
+}
+
+int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
+	int n_iov)
+{
+	size_t left = *len;
+	int n = 0;
+
+	for (struct chunk *chunk = queue->head; chunk && left && n < n_iov; chunk = chunk->next) {
+		size_t held = chunk->end - chunk->start, take;
+
+		if (offset >= held) {
+			offset -= held;
+			continue;
+		}
+		take = MIN(held - offset, left);
+		iov[n++] = (struct iovec){
+			.iov_base = chunk->data + chunk->start + offset, .iov_len = take};
+		left -= take;
+		offset = 0;
+	}
+	*len -= left;
+	return n;
+}

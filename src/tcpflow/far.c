@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's side of a flow: dialling, and moving bytes between its socket and the two queues.
+ */
+#include "base/clock.h"
+#include "base/util.h"
+#include "tcpflow/internal.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+/* What one flow may take from the host in one turn, until the others had theirs. */
+#define BUDGET (4 * BUFFER_LARGE)
+/* A message up to this size is copied, so that its large chunk is free for the next one. */
+#define COPY_MAX BUFFER_SMALL
+/* Pieces of `up` that one call takes to the host. */
+#define PIECES_MAX 8
+
+int tcp_far_dial(struct tcp_flow *flow, const struct ip_addr *addr, uint16_t port)
+{
+	struct host *host = flow->owner->config.host;
+	const struct host_dial dial = {
+		.addr = *addr,
+		.port = port,
+		.from = policy_source(flow->owner->config.policy, addr->family),
+	};
+	const struct handle handle = {
+		.kind = HANDLE_TCP,
+		.index = flow->flow.index,
+		.generation = flow->flow.generation,
+	};
+
+	int fd = host->ops->tcp_dial(host, &dial, handle);
+
+	flow->far_addr = *addr;
+	flow->fd = MAX(fd, -1);
+	return MIN(fd, 0);
+}
+
+static void dialing_ready(struct tcp_flow *flow, uint32_t events)
+{
+	struct host *host = flow->owner->config.host;
+	struct host_error error = {0};
+
+	if (events & (EPOLLERR | EPOLLHUP))
+		host->ops->tcp_dial_result(host, flow->fd, &error);
+	else if (!(events & EPOLLOUT))
+		return;
+	flow->error = error;
+	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);
+}
+
+void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events)
+{
+	struct flow *found = flow_table_get(&tcpflow->table, handle.index, handle.generation);
+	struct tcp_flow *flow;
+
+	if (!found)
+		return;
+	flow = container_of(found, struct tcp_flow, flow);
+	if (flow->fd < 0)
+		return;
+	if (flow->state == TCP_DIALING)
+		dialing_ready(flow, events);
+	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING)
+		return;
+	flow->far_writable |= !!(events & EPOLLOUT);
+	flow->far_ending |= !!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+	if (!flow->far_eof)
+		flow->far_readable |= !!(events & EPOLLIN) || flow->far_ending;
+	tcp_event(flow, TCP_EVENT_FAR_READY, NULL);
+}
+
+/* ---- up ---- */
+
+/* A call on the socket has failed for good; what that means, the machine knows. */
+static void failed(struct tcp_flow *flow, ssize_t error)
+{
+	flow->error = (struct host_error){.error = (int)-error};
+	tcp_event(flow, TCP_EVENT_FAR_ERROR, NULL);
+}
+
+static uint32_t send_pieces(struct tcp_flow *flow, const struct iovec *iov, int n_iov, size_t len)
+{
+	struct host *host = flow->owner->config.host;
+	ssize_t n = host->ops->tcp_send(host, flow->fd, iov, n_iov);
+
+	if (n < 0 && n != -EAGAIN) {
+		failed(flow, n);
+		return 0;
+	}
+	n = MAX(n, 0);
+	if ((size_t)n < len)
+		flow->far_writable = false;
+	return (uint32_t)n;
+}
+
+uint32_t tcp_far_send(struct tcp_flow *flow, const uint8_t *data, uint32_t len)
+{
+	const struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+
+	return flow->far_writable ? send_pieces(flow, &iov, 1, len) : 0;
+}
+
+static void flush_up(struct tcp_flow *flow)
+{
+	struct iovec iov[PIECES_MAX];
+
+	while (flow->up.len && flow->far_writable) {
+		size_t len = flow->up.len;
+		int n_iov = byte_queue_map(&flow->up, 0, &len, iov, PIECES_MAX);
+		uint32_t n = send_pieces(flow, iov, n_iov, len);
+
+		if (tcp_flow_is_over(flow) || flow->fd < 0)
+			return;
+		byte_queue_drop(&flow->up, &flow->owner->pool, n);
+	}
+}
+
+/* The end of the container's stream follows its last byte. */
+static void shut_when_flushed(struct tcp_flow *flow)
+{
+	struct host *host = flow->owner->config.host;
+
+	if (!flow->near_eof || flow->up.len || flow->is_shut)
+		return;
+	flow->is_shut = true;
+	host->ops->tcp_shutdown(host, flow->fd);
+}
+
+/* ---- down ---- */
+
+static void keep(struct tcp_flow *flow, struct chunk *chunk, uint32_t len)
+{
+	struct buffer_pool *pool = &flow->owner->pool;
+
+	chunk->end = len;
+	if (len <= COPY_MAX)
+		chunk->start = (uint32_t)byte_queue_append(
+			&flow->down, pool, BUFFER_DOWN, chunk->data, len);
+	if (chunk->start == chunk->end)
+		chunk_release(pool, chunk);
+	else
+		byte_queue_adopt(&flow->down, chunk);
+}
+
+static void wait_for_memory(struct tcp_flow *flow)
+{
+	if (!list_is_linked(&flow->hungry))
+		list_append(&flow->owner->hungry, &flow->hungry);
+}
+
+/* One recv(2) and what it brought to the link. Returns how much that was, 0: no more now. */
+static uint32_t pull(struct tcp_flow *flow, uint32_t budget)
+{
+	struct host *host = flow->owner->config.host;
+	struct buffer_pool *pool = &flow->owner->pool;
+	uint32_t room = MIN(tcp_room_down(flow), budget);
+	struct chunk *chunk;
+	ssize_t n;
+
+	if (!room)
+		return 0;
+	chunk = chunk_alloc(pool, BUFFER_DOWN);
+	if (!chunk) {
+		wait_for_memory(flow);
+		return 0;
+	}
+	room = MIN(room, chunk->size);
+	if (room > flow->mss)
+		room -= room % flow->mss;
+	n = host->ops->tcp_recv(host, flow->fd, chunk->data, room);
+	if (n < room && !(n > 0 && flow->far_ending))
+		flow->far_readable = false;
+	if (n > 0) {
+		keep(flow, chunk, (uint32_t)n);
+		tcp_send_pending(flow);
+		return (uint32_t)n;
+	}
+	chunk_release(pool, chunk);
+	if (n == 0)
+		flow->far_eof = true;
+	else if (n != -EAGAIN)
+		failed(flow, n);
+	return 0;
+}
+
+static void pull_within_budget(struct tcp_flow *flow)
+{
+	uint32_t left = BUDGET, n;
+
+	while (flow->far_readable && left) {
+		n = pull(flow, left);
+		if (!n || flow->fd < 0 || tcp_flow_is_over(flow))
+			return;
+		left -= n;
+	}
+	if (flow->far_readable)
+		tcp_flow_schedule(flow);
+}
+
+void tcp_far_pump(struct tcp_flow *flow)
+{
+	flush_up(flow);
+	if (tcp_flow_is_over(flow) || flow->fd < 0)
+		return;
+	shut_when_flushed(flow);
+	pull_within_budget(flow);
+}
