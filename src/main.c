@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
@@ -148,6 +149,18 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 	};
 }
 
+_Static_assert((int)LINK_CSUM == TUN_F_CSUM && (int)LINK_TSO4 == TUN_F_TSO4 &&
+		(int)LINK_TSO6 == TUN_F_TSO6 && (int)LINK_TSO_ECN == TUN_F_TSO_ECN,
+	"the offloads of a tap are those of its link");
+
+/* libslirp takes ordinary frames only. */
+static uint32_t wanted_offloads(const struct options *options)
+{
+	const bool tcp_is_ours = false; /* options->stack == STACK_AUTO, once relay has tcpflow */
+
+	return tcp_is_ours ? tapdev_offloads(options->disabled_features) : 0;
+}
+
 static int start_agent(struct start *start)
 {
 	const struct options *options = &start->options;
@@ -156,6 +169,7 @@ static int start_agent(struct start *start)
 		.target = &start->target,
 		.tap_name = options->tap_name,
 		.vnet_hdr = !feature_in(options->disabled_features, FEATURE_VNET_HDR),
+		.offloads = wanted_offloads(options),
 		.configure = options->configure,
 		.netconf =
 			{
@@ -188,14 +202,17 @@ static int open_link(struct start *start, struct tap_link *link)
 			tap_link_init_socket(link, fd);
 		return r;
 	case TARGET_TAPFD:
-		r = tapdev_adopt(&start->tap, options->tapfd);
+		r = tapdev_adopt(&start->tap, options->tapfd, wanted_offloads(options));
 		break;
 	default:
 		r = agent_wait_tap(&start->agent, &start->tap, &start->tap_is_up);
 	}
-	if (r == 0)
-		tap_link_init(link, start->tap.fd, start->tap.vnet_len);
-	return r;
+	if (r != 0)
+		return r;
+	tap_link_init(link, start->tap.fd, start->tap.vnet_len);
+	link->link.offloads = start->tap.offloads;
+	link->link.queue_len = start->tap.queue_len;
+	return 0;
 }
 
 /* From here on a signal is an event; before, it ends the program at once with nothing to clean up.

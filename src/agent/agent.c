@@ -126,13 +126,15 @@ static int hand_over(const struct agent_config *config, int sock)
 	r = join(config->target);
 	if (r < 0)
 		return r;
-	r = tapdev_open(&tap, config->tap_name, config->vnet_hdr);
+	r = tapdev_open(&tap, config->tap_name, config->vnet_hdr, config->offloads);
 	if (r < 0)
 		return r;
 	r = config->configure ? netconf_apply(&config->netconf) : 0;
 	if (r == 0) {
 		message.tap.vnet_len = tap.vnet_len;
 		message.tap.is_up = config->configure;
+		message.tap.offloads = tap.offloads;
+		message.tap.queue_len = tap.queue_len;
 		r = agent_send(sock, &message, tap.fd);
 		if (r < 0 && r != -EPIPE)
 			log_errno(LOG_LEVEL_ERROR, r, "cannot hand over the tap %s",
@@ -293,9 +295,15 @@ static int failed(struct agent_process *agent, int error)
 
 static bool is_tap(const struct agent_message *message, int fd)
 {
-	uint8_t len = message->tap.vnet_len;
+	uint32_t possible = tapdev_offloads((struct feature_set){0});
+	const struct agent_tap *tap = &message->tap;
+	uint8_t len = tap->vnet_len;
 
-	return message->type == AGENT_TAP && fd >= 0 && (len == 0 || len == 10 || len == 12);
+	if (message->type != AGENT_TAP || fd < 0 || tap->queue_len == 0)
+		return false;
+	if (len == 0)
+		return tap->offloads == 0;
+	return (len == 10 || len == 12) && !(tap->offloads & ~possible);
 }
 
 int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *ret_is_up)
@@ -310,7 +318,12 @@ int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *re
 		r = -EBADMSG;
 	if (r < 0)
 		return failed(agent, r);
-	*ret_tap = (struct tapdev){.fd = fd_take(&fd), .vnet_len = message.tap.vnet_len};
+	*ret_tap = (struct tapdev){
+		.fd = fd_take(&fd),
+		.vnet_len = message.tap.vnet_len,
+		.offloads = message.tap.offloads,
+		.queue_len = message.tap.queue_len,
+	};
 	*ret_is_up = message.tap.is_up;
 	if (!agent->stays)
 		reap(agent);

@@ -23,6 +23,7 @@ struct agent_config {
 	const struct target *target;
 	const char *tap_name;
 	bool vnet_hdr;
+	uint32_t offloads; /* wanted, as in tapdev_open() */
 	bool configure;
 	struct netconf netconf;             /* with `configure` */
 	bool stay;                          /* serve requests after the tap was handed over */

@@ -18,6 +18,8 @@ enum agent_message_type {
 struct agent_tap {
 	uint8_t vnet_len;
 	uint8_t is_up; /* it was configured by the agent */
+	uint32_t offloads;
+	uint32_t queue_len;
 };
 
 /* Made are: AF_INET and AF_INET6 with SOCK_STREAM (protocol 0 or IPPROTO_TCP) or SOCK_DGRAM (0 or

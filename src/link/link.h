@@ -47,4 +47,5 @@ struct link {
 	const struct link_ops *ops;
 	int fd; /* to be watched for EPOLLIN; -1: none */
 	uint32_t offloads;
+	uint32_t queue_len; /* frames that can wait for us, more are lost; 0: the sender waits */
 };

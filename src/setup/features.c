@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/if_tun.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
@@ -33,8 +34,13 @@
 #define SYS_landlock_create_ruleset 444
 #endif
 #define LANDLOCK_VERSION_QUERY 1U
+/* Linux 6.2. */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
 
-#define SCRATCH_FOLDER         "/tmp" /* any folder: the probe's own mount hides it */
+#define SCRATCH_FOLDER "/tmp" /* any folder: the probe's own mount hides it */
 
 static const struct {
 	const char *name;
@@ -165,20 +171,38 @@ static int enter_user_namespace(int extra_flags)
 	return write_file("/proc/self/gid_map", map);
 }
 
-static int try_user_namespace(void)
+/* Privileged callers need no user namespace for it. */
+static int enter_namespace(int flag)
+{
+	return unshare(flag) < 0 ? enter_user_namespace(flag) : 0;
+}
+
+static int try_user_namespace(unsigned long unused)
 {
 	return enter_user_namespace(0);
 }
 
-static int try_empty_root(void)
+/* The tap, and the namespace that it is in, end with the child. */
+static int try_offloads(unsigned long offloads)
 {
-	/* Privileged callers need no user namespace for it. */
-	if (unshare(CLONE_NEWNS) < 0) {
-		int error = enter_user_namespace(CLONE_NEWNS);
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int error = enter_namespace(CLONE_NEWNET);
+	cleanup_fd int fd = -1;
 
-		if (error)
-			return error;
-	}
+	if (error)
+		return error;
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETOFFLOAD, offloads) < 0)
+		return -errno;
+	return 0;
+}
+
+static int try_empty_root(unsigned long unused)
+{
+	int error = enter_namespace(CLONE_NEWNS);
+
+	if (error)
+		return error;
 	if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
 		mount("tmpfs", SCRATCH_FOLDER, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
 			"size=64k") < 0 ||
@@ -188,9 +212,9 @@ static int try_empty_root(void)
 	return 0;
 }
 
-/* Runs `attempt` in a child and returns its result, -EPERM for a child that was killed. The answer
- * comes through a pipe, because the caller of this program may have SIGCHLD ignored. */
-static int try_in_child(int (*attempt)(void))
+/* Runs `attempt(arg)` in a child and returns its result, -EPERM for a child that was killed. The
+ * answer comes through a pipe, because the caller of this program may have SIGCHLD ignored. */
+static int try_in_child(int (*attempt)(unsigned long arg), unsigned long arg)
 {
 	int ends[2], result = -EPERM;
 	pid_t child;
@@ -199,7 +223,7 @@ static int try_in_child(int (*attempt)(void))
 		return -errno;
 	child = fork();
 	if (child == 0) {
-		result = attempt();
+		result = attempt(arg);
 		_exit(write(ends[1], &result, sizeof(result)) != sizeof(result));
 	}
 	if (child < 0)
@@ -216,12 +240,44 @@ static int try_in_child(int (*attempt)(void))
 
 static bool probe_user_namespace(struct reason *why)
 {
-	return tried(why, "unshare(2) of a user namespace", try_in_child(try_user_namespace));
+	return tried(why, "unshare(2) of a user namespace", try_in_child(try_user_namespace, 0));
 }
 
 static bool probe_empty_root(struct reason *why)
 {
-	return tried(why, "pivot_root(2) in a mount namespace", try_in_child(try_empty_root));
+	return tried(why, "pivot_root(2) in a mount namespace", try_in_child(try_empty_root, 0));
+}
+
+static bool probe_offloads(struct reason *why, unsigned long offloads)
+{
+	return tried(
+		why, "TUNSETOFFLOAD on a tap of its own", try_in_child(try_offloads, offloads));
+}
+
+static bool probe_csum(struct reason *why)
+{
+	return probe_offloads(why, TUN_F_CSUM);
+}
+
+static bool probe_tso4(struct reason *why)
+{
+	return probe_offloads(why, TUN_F_CSUM | TUN_F_TSO4);
+}
+
+static bool probe_tso6(struct reason *why)
+{
+	return probe_offloads(why, TUN_F_CSUM | TUN_F_TSO6);
+}
+
+static bool probe_tso_ecn(struct reason *why)
+{
+	return probe_offloads(why, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN);
+}
+
+/* The kernel takes both or none. */
+static bool probe_uso(struct reason *why)
+{
+	return probe_offloads(why, TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
 }
 
 static bool probe_landlock(struct reason *why)
@@ -266,6 +322,11 @@ static bool (*const probes[])(struct reason *why) = {
 	[FEATURE_CLOSE_RANGE] = probe_close_range,
 	[FEATURE_PIDFD] = probe_pidfd,
 	[FEATURE_VNET_HDR] = probe_vnet_hdr,
+	[FEATURE_CSUM] = probe_csum,
+	[FEATURE_TSO4] = probe_tso4,
+	[FEATURE_TSO6] = probe_tso6,
+	[FEATURE_TSO_ECN] = probe_tso_ecn,
+	[FEATURE_USO] = probe_uso,
 	[FEATURE_USER_NAMESPACE] = probe_user_namespace,
 	[FEATURE_EMPTY_ROOT] = probe_empty_root,
 	[FEATURE_LANDLOCK] = probe_landlock,

@@ -51,6 +51,14 @@ struct nlmsghdr *netconf_build_mtu(void *buf, int ifindex, uint32_t mtu)
 	return message;
 }
 
+struct nlmsghdr *netconf_build_queue_len(void *buf, int ifindex, uint32_t len)
+{
+	struct nlmsghdr *message = begin_link(buf, ifindex, 0);
+
+	mnl_attr_put_u32(message, IFLA_TXQLEN, len);
+	return message;
+}
+
 struct nlmsghdr *netconf_build_mac(void *buf, int ifindex, const struct ether_addr *mac)
 {
 	struct nlmsghdr *message = begin_link(buf, ifindex, 0);
@@ -223,15 +231,35 @@ static void close_netlink(struct mnl_socket **nl)
 		mnl_socket_close(*nl);
 }
 
+static int open_netlink(struct mnl_socket **ret_nl)
+{
+	*ret_nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	return !*ret_nl || mnl_socket_bind(*ret_nl, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : 0;
+}
+
+int netconf_set_queue_len(const char *tap_name, uint32_t len)
+{
+	int ifindex = (int)if_nametoindex(tap_name), r;
+	__attribute__((cleanup(close_netlink))) struct mnl_socket *nl = NULL;
+	_Alignas(struct nlmsghdr) char buf[NETCONF_BUF_LEN];
+
+	if (ifindex == 0)
+		return -errno;
+	r = open_netlink(&nl);
+	if (r < 0)
+		return r;
+	return exchange(nl, buf, netconf_build_queue_len(buf, ifindex, len), 1);
+}
+
 int netconf_apply(const struct netconf *config)
 {
-	int ifindex = (int)if_nametoindex(config->tap_name);
+	int ifindex = (int)if_nametoindex(config->tap_name), r;
 	__attribute__((cleanup(close_netlink))) struct mnl_socket *nl = NULL;
 
 	if (ifindex == 0)
 		return log_errno(LOG_LEVEL_ERROR, -errno, "cannot find %s", config->tap_name);
-	nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!nl || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
-		return log_errno(LOG_LEVEL_ERROR, -errno, "cannot open an rtnetlink socket");
+	r = open_netlink(&nl);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot open an rtnetlink socket");
 	return apply_steps(nl, ifindex, config);
 }

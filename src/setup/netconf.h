@@ -24,12 +24,17 @@ struct netconf {
  * returns a negative errno. */
 int netconf_apply(const struct netconf *config);
 
+/* How many frames may wait in the tap's transmit queue. Not a part of the above, since it is ours
+ * even when the rest is the caller's. Logs nothing. */
+int netconf_set_queue_len(const char *tap_name, uint32_t len);
+
 /* Room for each of the messages and for its acknowledgement. */
 #define NETCONF_BUF_LEN 512
 
 /* The messages, one builder each, for the tests; `buf` is aligned as struct nlmsghdr. */
 struct nlmsghdr *netconf_build_up(void *buf, int ifindex);
 struct nlmsghdr *netconf_build_mtu(void *buf, int ifindex, uint32_t mtu);
+struct nlmsghdr *netconf_build_queue_len(void *buf, int ifindex, uint32_t len);
 struct nlmsghdr *netconf_build_mac(void *buf, int ifindex, const struct ether_addr *mac);
 struct nlmsghdr *netconf_build_address(void *buf, int ifindex, const struct netconf *config);
 struct nlmsghdr *netconf_build_route(void *buf, int ifindex, const struct netconf *config);

@@ -236,7 +236,7 @@ const struct option_row option_table[] = {
 		"netns bess", .field = FIELD(target_type_arg), .parse = parse_text},
 	{"quit-with-target", 0, NULL, "end when the target's process has ended",
 		.field = FIELD(quit_with_target), .parse = parse_on},
-	{"stack", 0, "NAME", "the TCP/IP stack (default libslirp)", "libslirp",
+	{"stack", 0, "NAME", "the TCP/IP stack: auto (default) or libslirp", "auto libslirp",
 		.parse = parse_stack},
 	{"enable-sandbox", 0, NULL, "insist on an empty root without capabilities",
 		.field = FIELD(enable_sandbox), .parse = parse_on},

@@ -21,7 +21,7 @@ enum personality { PERSONALITY_NETNS_HELPER, PERSONALITY_SLIRP4NETNS };
 
 enum target_kind { TARGET_PID, TARGET_PATH, TARGET_TAPFD, TARGET_BESS };
 
-enum stack_kind { STACK_LIBSLIRP };
+enum stack_kind { STACK_AUTO, STACK_LIBSLIRP };
 
 enum sandbox_mode {
 	SANDBOX_UNSET, /* as the personality says */

@@ -9,11 +9,13 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "setup/netconf.h"
 
 #define TUN_PATH "/dev/net/tun"
 
@@ -24,6 +26,17 @@
 /* struct virtio_net_hdr, and struct virtio_net_hdr_mrg_rxbuf of <linux/virtio_net.h>. */
 #define VNET_LEN_SHORT 10
 #define VNET_LEN_LONG  12
+
+/* In the order in which they are given up. */
+static const struct {
+	enum feature feature;
+	uint32_t offload;
+} offload_table[] = {
+	{FEATURE_TSO_ECN, TUN_F_TSO_ECN},
+	{FEATURE_TSO6, TUN_F_TSO6},
+	{FEATURE_TSO4, TUN_F_TSO4},
+	{FEATURE_CSUM, TUN_F_CSUM},
+};
 
 static int log_no_tun(int error)
 {
@@ -91,12 +104,70 @@ static int set_vnet_header(int fd, uint8_t *ret_len)
 	return 0;
 }
 
-static int clear_offloads(int fd)
+/* What the kernel's rules leave: no TSO without CSUM, no TSO_ECN without TSO. */
+static uint32_t consistent(uint32_t offloads)
 {
-	return ioctl(fd, TUNSETOFFLOAD, 0UL) < 0 ? -errno : 0;
+	if (!(offloads & TUN_F_CSUM))
+		return 0;
+	return offloads & (TUN_F_TSO4 | TUN_F_TSO6) ? offloads : offloads & ~TUN_F_TSO_ECN;
 }
 
-int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr)
+uint32_t tapdev_offloads(struct feature_set disabled)
+{
+	uint32_t offloads = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(offload_table); i++)
+		if (!feature_in(disabled, offload_table[i].feature))
+			offloads |= offload_table[i].offload;
+	return consistent(offloads);
+}
+
+/* All are refused for one that the kernel does not know. */
+static int set_offloads(int fd, uint32_t wanted, uint32_t *ret_offloads)
+{
+	wanted = consistent(wanted);
+	for (size_t i = 0; ioctl(fd, TUNSETOFFLOAD, (unsigned long)wanted) < 0; i++) {
+		if (errno != EINVAL || i == ARRAY_SIZE(offload_table))
+			return -errno;
+		wanted = consistent(wanted & ~offload_table[i].offload);
+	}
+	*ret_offloads = wanted;
+	return 0;
+}
+
+static uint32_t ask_queue_len(const char *name)
+{
+	cleanup_fd int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {0};
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	if (sock < 0 || ioctl(sock, SIOCGIFTXQLEN, &request) < 0) {
+		log_errno(LOG_LEVEL_DEBUG, -errno, "cannot ask the queue length of %s", name);
+		return TAPDEV_QUEUE_LEN_DEFAULT;
+	}
+	return (uint32_t)MAX(request.ifr_qlen, 1);
+}
+
+/* A tap that is not persistent was made by this attachment: there cannot be another one. */
+static uint32_t set_up_queue(int fd, const char *name)
+{
+	struct ifreq request = {0};
+	int r = ioctl(fd, TUNGETIFF, &request) < 0 ? -errno : 0;
+
+	if (r == 0 && !(request.ifr_flags & IFF_PERSIST))
+		r = netconf_set_queue_len(name, TAPDEV_QUEUE_LEN);
+	if (r < 0)
+		log_errno(LOG_LEVEL_DEBUG, r, "cannot set the queue length of %s", name);
+	return ask_queue_len(name);
+}
+
+static void log_tap(const char *name, const struct tapdev *tap)
+{
+	log_debug("%s: header of %u bytes, offloads %#x, room for %u frames", name, tap->vnet_len,
+		tap->offloads, tap->queue_len);
+}
+
+int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr, uint32_t offloads)
 {
 	cleanup_fd int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	uint8_t vnet_len = 0;
@@ -113,10 +184,13 @@ int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr)
 		return log_not_attached(r, name);
 	r = vnet_hdr ? set_vnet_header(fd, &vnet_len) : 0;
 	if (r == 0)
-		r = clear_offloads(fd);
+		r = set_offloads(fd, vnet_len ? offloads : 0, &offloads);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot set up the tap %s", name);
-	*tap = (struct tapdev){.fd = fd_take(&fd), .vnet_len = vnet_len};
+	*tap = (struct tapdev){.vnet_len = vnet_len, .offloads = offloads};
+	tap->queue_len = set_up_queue(fd, name);
+	tap->fd = fd_take(&fd);
+	log_tap(name, tap);
 	return 0;
 }
 
@@ -150,7 +224,7 @@ static int check_flags(int fd, const struct ifreq *request)
 
 static int ask_vnet_len(int fd, const struct ifreq *request, uint8_t *ret_len)
 {
-	int len = 0;
+	int len = 0, little_endian = 1;
 
 	if (request->ifr_flags & IFF_VNET_HDR && ioctl(fd, TUNGETVNETHDRSZ, &len) < 0)
 		return log_errno(
@@ -158,11 +232,15 @@ static int ask_vnet_len(int fd, const struct ifreq *request, uint8_t *ret_len)
 	if (len != 0 && len != VNET_LEN_SHORT && len != VNET_LEN_LONG)
 		return log_errno(LOG_LEVEL_ERROR, -EOPNOTSUPP,
 			"the tap of descriptor %d has headers of %d bytes", fd, len);
+	if (len != 0 && ioctl(fd, TUNSETVNETLE, &little_endian) < 0)
+		return log_errno(LOG_LEVEL_ERROR, -errno,
+			"cannot set the header's byte order of descriptor %d", fd);
 	*ret_len = (uint8_t)len;
 	return 0;
 }
 
-int tapdev_adopt(struct tapdev *tap, int fd)
+/* Its namespace is the caller's, and TUNGETIFF tells no queue length. */
+int tapdev_adopt(struct tapdev *tap, int fd, uint32_t offloads)
 {
 	struct ifreq request = {0};
 	uint8_t vnet_len = 0;
@@ -180,13 +258,19 @@ int tapdev_adopt(struct tapdev *tap, int fd)
 		r = ask_vnet_len(fd, &request, &vnet_len);
 	if (r < 0)
 		return r;
-	r = clear_offloads(fd);
+	r = set_offloads(fd, vnet_len ? offloads : 0, &offloads);
 	if (r == 0)
 		r = fd_set_nonblocking(fd);
 	if (r == 0)
 		r = fd_set_cloexec(fd);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot set up the tap of descriptor %d", fd);
-	*tap = (struct tapdev){.fd = fd, .vnet_len = vnet_len};
+	*tap = (struct tapdev){
+		.fd = fd,
+		.vnet_len = vnet_len,
+		.offloads = offloads,
+		.queue_len = TAPDEV_QUEUE_LEN_DEFAULT,
+	};
+	log_tap(request.ifr_name, tap);
 	return 0;
 }

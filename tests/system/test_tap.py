@@ -65,6 +65,19 @@ def test_configure_on_a_foreign_tap_twice(host, container, helper):
         one.stop()
 
 
+@pytest.mark.parametrize("configure", [True, False])
+def test_queue_of_a_tap_of_our_own(container, helper, configure):
+    helper(configure=configure)
+    assert link_of(container)["txqlen"] == 4096
+
+
+@pytest.mark.parametrize("stack", ["auto", "libslirp"])
+def test_stack(host, container, helper, stack):
+    one = helper(f"--stack={stack}", "--mtu=65520")
+    outbound(container, host, 4 * MIB)
+    inbound(container, one, MIB)
+
+
 def test_inherited_descriptors_are_closed(helper):
     """What a shell leaked into us must not be held for days."""
     pipes = [os.pipe() for _ in range(5)]

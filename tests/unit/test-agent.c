@@ -2,6 +2,7 @@
 /* The agent in a container. */
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -18,6 +19,7 @@ static struct agent_config config_of(const struct target *target, const struct s
 		.target = target,
 		.tap_name = "tap0",
 		.vnet_hdr = true,
+		.offloads = TUN_F_CSUM | TUN_F_TSO4,
 		.configure = true,
 		.netconf =
 			{
@@ -79,6 +81,8 @@ static void see_configured(void *arg)
 	g_assert_true(request.ifr_flags & IFF_UP);
 	g_assert_cmpint(ioctl(sock, SIOCGIFADDR, &request), ==, 0);
 	g_assert_cmphex(ntohl(address->sin_addr.s_addr), ==, 0x0a000264);
+	g_assert_cmpint(ioctl(sock, SIOCGIFTXQLEN, &request), ==, 0);
+	g_assert_cmpint(request.ifr_qlen, ==, TAPDEV_QUEUE_LEN);
 }
 
 static void test_tap(void)
@@ -90,6 +94,8 @@ static void test_tap(void)
 	if (!relay_start(&relay, &c))
 		return;
 	g_assert_cmpint(relay.tap.vnet_len, ==, 12);
+	g_assert_cmphex(relay.tap.offloads, ==, TUN_F_CSUM | TUN_F_TSO4);
+	g_assert_cmpuint(relay.tap.queue_len, ==, TAPDEV_QUEUE_LEN);
 	g_assert_true(fcntl(relay.tap.fd, F_GETFL) & O_NONBLOCK);
 	g_assert_true(fcntl(relay.tap.fd, F_GETFD) & FD_CLOEXEC);
 	g_assert_true(fcntl(relay.agent.sock, F_GETFL) & O_NONBLOCK);
@@ -389,6 +395,51 @@ static void test_fails(void)
 	container_stop(&c);
 }
 
+/* A message that says of the tap what cannot be, or with something else in its descriptor's place.
+ */
+static void test_odd_tap(void)
+{
+	static const struct {
+		struct agent_tap tap;
+		bool with_fd;
+		int result;
+	} rows[] = {
+		{{12, 0, TUN_F_CSUM | TUN_F_TSO6, 1}, true, 0},
+		{{0, 0, 0, 500}, true, 0},
+		{{12, 0, TUN_F_CSUM, 1}, false, -EBADMSG},
+		{{11, 0, 0, 500}, true, -EBADMSG},
+		{{12, 0, 0x100, 500}, true, -EBADMSG},
+		{{12, 0, TUN_F_UFO, 500}, true, -EBADMSG},
+		{{0, 0, TUN_F_CSUM, 500}, true, -EBADMSG},
+		{{10, 0, TUN_F_CSUM, 0}, true, -EBADMSG},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct agent_message message = {.type = AGENT_TAP, .tap = rows[i].tap};
+		struct agent_process agent = {.stays = true};
+		struct capture capture;
+		struct tapdev tap = {.fd = -1};
+		int socks[2];
+		bool is_up;
+
+		g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks), ==, 0);
+		agent.sock = socks[0];
+		agent.pid = fork();
+		if (agent.pid == 0)
+			_exit(0);
+		g_assert_cmpint(agent_send(socks[1], &message, rows[i].with_fd ? 0 : -1), ==, 0);
+		close(socks[1]);
+		capture = capture_begin();
+		g_assert_cmpint(agent_wait_tap(&agent, &tap, &is_up), ==, rows[i].result);
+		g_free(capture_end(&capture));
+		g_assert_cmpint(tap.fd >= 0, ==, rows[i].result == 0);
+		g_assert_cmphex(tap.offloads, ==, tap.fd >= 0 ? rows[i].tap.offloads : 0);
+		g_assert_cmpuint(tap.queue_len, ==, tap.fd >= 0 ? rows[i].tap.queue_len : 0);
+		fd_close(&tap.fd);
+		agent_stop(&agent);
+	}
+}
+
 static void test_does_not_stay(void)
 {
 	struct options options = {.target = TARGET_PID};
@@ -530,6 +581,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/agent/holds-nothing", test_holds_nothing);
 	g_test_add_func("/agent/ends-with-relay", test_ends_with_relay);
 	g_test_add_func("/agent/fails", test_fails);
+	g_test_add_func("/agent/odd-tap", test_odd_tap);
 	g_test_add_func("/agent/does-not-stay", test_does_not_stay);
 	g_test_add_func("/agent/untraceable", test_untraceable);
 	g_test_add_func("/agent/stop-stopped", test_stop_stopped);

@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <glib.h>
 #include <limits.h>
+#include <linux/if_tun.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -114,8 +116,8 @@ static int lowest_free_fd(void)
 
 static void test_no_side_effects(void)
 {
-	static const char *const links[] = {
-		"/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/cwd", "/proc/self/root"};
+	static const char *const links[] = {"/proc/self/ns/user", "/proc/self/ns/mnt",
+		"/proc/self/ns/net", "/proc/self/cwd", "/proc/self/root"};
 	char *before[ARRAY_SIZE(links)];
 	int fd = lowest_free_fd();
 
@@ -184,6 +186,11 @@ static int in_poor_kernel(uint32_t unshare_action)
 		{"socket", FEATURE_PING_SOCKET},
 		{"socket", FEATURE_IPV6},
 		{"ioctl", FEATURE_VNET_HDR},
+		{"ioctl", FEATURE_CSUM},
+		{"ioctl", FEATURE_TSO4},
+		{"ioctl", FEATURE_TSO6},
+		{"ioctl", FEATURE_TSO_ECN},
+		{"ioctl", FEATURE_USO},
 	};
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	int n_wrong = 0;
@@ -203,14 +210,14 @@ static int in_poor_kernel(uint32_t unshare_action)
 	return n_wrong;
 }
 
-static void run_in_poor_kernel(uint32_t unshare_action)
+static void run_in_child(int (*fn)(uint32_t arg), uint32_t arg)
 {
 	pid_t child = fork();
 	int status;
 
 	g_assert_cmpint(child, >=, 0);
 	if (child == 0)
-		_exit(in_poor_kernel(unshare_action));
+		_exit(fn(arg));
 	g_assert_cmpint(waitpid(child, &status, 0), ==, child);
 	g_assert_true(WIFEXITED(status));
 	if (WEXITSTATUS(status) == 77)
@@ -221,12 +228,67 @@ static void run_in_poor_kernel(uint32_t unshare_action)
 
 static void test_refused(void)
 {
-	run_in_poor_kernel(SCMP_ACT_ERRNO(EPERM));
+	run_in_child(in_poor_kernel, SCMP_ACT_ERRNO(EPERM));
+}
+
+static const struct {
+	enum feature feature;
+	uint32_t uses; /* of TUNSETOFFLOAD */
+} offload_rows[] = {
+	{FEATURE_CSUM, 0x01},
+	{FEATURE_TSO4, 0x03},
+	{FEATURE_TSO6, 0x05},
+	{FEATURE_TSO_ECN, 0x0b},
+	{FEATURE_USO, 0x61},
+};
+
+/* On a kernel that knows all offloads but `unknown`: exactly those rows are missing that use it. */
+static int without_offload(uint32_t unknown)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int n_wrong = 0;
+
+	seccomp_rule_add(filter, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(ioctl), 2,
+		SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD), SCMP_A2(SCMP_CMP_MASKED_EQ, unknown, unknown));
+	if (seccomp_load(filter) < 0)
+		return 77;
+	seccomp_release(filter);
+	for (size_t i = 0; i < ARRAY_SIZE(offload_rows); i++)
+		n_wrong += probe(offload_rows[i].feature) == !!(offload_rows[i].uses & unknown);
+	return n_wrong;
+}
+
+/* No tap is made in the namespace of the caller, whatever it may do there. */
+static int without_namespaces(uint32_t unused)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int n_wrong = 0;
+
+	seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 0);
+	if (seccomp_load(filter) < 0)
+		return 77;
+	seccomp_release(filter);
+	for (size_t i = 0; i < ARRAY_SIZE(offload_rows); i++)
+		n_wrong += probe(offload_rows[i].feature);
+	return n_wrong;
+}
+
+static void test_offloads(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(offload_rows); i++)
+		if (!probe(offload_rows[i].feature)) {
+			g_test_skip_printf("the kernel has no %s, or no namespace to try it in",
+				feature_name(offload_rows[i].feature));
+			return;
+		}
+	for (uint32_t unknown = 0x01; unknown <= 0x40; unknown <<= 1)
+		run_in_child(without_offload, unknown);
+	run_in_child(without_namespaces, 0);
 }
 
 static void test_killed(void)
 {
-	run_in_poor_kernel(SCMP_ACT_KILL_PROCESS);
+	run_in_child(in_poor_kernel, SCMP_ACT_KILL_PROCESS);
 }
 
 int main(int argc, char **argv)
@@ -240,6 +302,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/features/ignored-sigchld", test_ignored_sigchld);
 	g_test_add_func("/features/print", test_print);
 	g_test_add_func("/features/refused", test_refused);
+	g_test_add_func("/features/offloads", test_offloads);
 	g_test_add_func("/features/killed", test_killed);
 	return g_test_run();
 }

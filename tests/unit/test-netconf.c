@@ -37,6 +37,9 @@ static void test_bytes(void)
 	static const uint8_t mtu[] = {40, 0, 0, 0, 16, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* header */
 		0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* index, no flag */
 		8, 0, 4, 0, 0xf0, 0xff, 0, 0};                  /* IFLA_MTU */
+	static const uint8_t queue[] = {40, 0, 0, 0, 16, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* index, no flag */
+		8, 0, 13, 0, 0, 0x10, 0, 0};           /* IFLA_TXQLEN */
 	static const uint8_t mac[] = {44, 0, 0, 0, 16, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* header */
 		0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,         /* index, no flag */
 		10, 0, 1, 0, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0, 0}; /* IFLA_ADDRESS */
@@ -54,6 +57,7 @@ static void test_bytes(void)
 
 	assert_message(netconf_build_up(buf, 7), up, sizeof(up));
 	assert_message(netconf_build_mtu(buf, 7, config.mtu), mtu, sizeof(mtu));
+	assert_message(netconf_build_queue_len(buf, 7, 4096), queue, sizeof(queue));
 	assert_message(netconf_build_mac(buf, 7, &config.mac), mac, sizeof(mac));
 	assert_message(netconf_build_address(buf, 7, &config), address, sizeof(address));
 	assert_message(netconf_build_route(buf, 7, &config), route, sizeof(route));
@@ -159,7 +163,7 @@ static void apply(void *arg)
 	struct tapdev tap;
 	int n_fds = count_fds();
 
-	g_assert_cmpint(tapdev_open(&tap, "tap0", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, 0), ==, 0);
 	g_assert_cmpint(netconf_apply(&config), ==, 0);
 	assert_applied(&config);
 	/* A second helper on the same, persistent tap. */
@@ -178,12 +182,29 @@ static void apply_without_mac(void *arg)
 	struct tapdev tap;
 
 	config.has_mac = false;
-	g_assert_cmpint(tapdev_open(&tap, "tap0", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, 0), ==, 0);
 	before = ask("tap0", SIOCGIFHWADDR);
 	g_assert_cmpint(netconf_apply(&config), ==, 0);
 	after = ask("tap0", SIOCGIFHWADDR);
 	g_assert_cmpmem(before.ifr_hwaddr.sa_data, 6, after.ifr_hwaddr.sa_data, 6);
 	close(tap.fd);
+}
+
+static void set_queue_len(void *arg)
+{
+	struct netconf config = config_of("tap0");
+	struct tapdev tap;
+	int n_fds = count_fds();
+
+	g_assert_cmpint(netconf_set_queue_len("tap0", 77), ==, -ENODEV);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, 0), ==, 0);
+	g_assert_cmpint(netconf_set_queue_len("tap0", 77), ==, 0);
+	g_assert_cmpint(ask("tap0", SIOCGIFTXQLEN).ifr_qlen, ==, 77);
+	g_assert_false(ask("tap0", SIOCGIFFLAGS).ifr_flags & IFF_UP);
+	g_assert_cmpint(netconf_apply(&config), ==, 0);
+	g_assert_cmpint(ask("tap0", SIOCGIFTXQLEN).ifr_qlen, ==, 77);
+	close(tap.fd);
+	g_assert_cmpint(count_fds(), ==, n_fds);
 }
 
 static void assert_fails(const struct netconf *config, int error, const char *line)
@@ -201,7 +222,7 @@ static void fail(void *arg)
 	struct tapdev tap;
 
 	assert_fails(&config, -ENODEV, "netns-helper: cannot find tap0: No such device\n");
-	g_assert_cmpint(tapdev_open(&tap, "tap0", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, 0), ==, 0);
 	config.mtu = 67;
 	assert_fails(&config, -EINVAL, "netns-helper: cannot set MTU of tap0: Invalid argument\n");
 	config = good;
@@ -222,9 +243,9 @@ static void foreign_default_route(void *arg)
 	struct netconf first = config_of("tap0"), second = config_of("tap1");
 	struct tapdev tap0, tap1;
 
-	g_assert_cmpint(tapdev_open(&tap0, "tap0", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap0, "tap0", false, 0), ==, 0);
 	g_assert_cmpint(netconf_apply(&first), ==, 0);
-	g_assert_cmpint(tapdev_open(&tap1, "tap1", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap1, "tap1", false, 0), ==, 0);
 	second.has_mac = false;
 	assert_fails(&second, -EEXIST,
 		"netns-helper: cannot set the default route over tap1: File exists\n");
@@ -238,6 +259,7 @@ int main(int argc, char **argv)
 	static const struct container_test tests[] = {
 		{"/netconf/apply", apply},
 		{"/netconf/apply-without-mac", apply_without_mac},
+		{"/netconf/set-queue-len", set_queue_len},
 		{"/netconf/fail", fail},
 		{"/netconf/foreign-default-route", foreign_default_route},
 	};

@@ -127,7 +127,7 @@ static void test_defaults(void)
 	g_assert_false(o->has_outbound || o->has_outbound6);
 	g_assert_false(o->enable_sandbox || o->enable_seccomp || o->disable_seccomp);
 	g_assert_cmpint(o->sandbox, ==, SANDBOX_UNSET);
-	g_assert_cmpint(o->stack, ==, STACK_LIBSLIRP);
+	g_assert_cmpint(o->stack, ==, STACK_AUTO);
 	g_assert_cmpint(o->log_level, ==, LOG_LEVEL_INFO);
 	g_assert_cmpuint(o->disabled_features.bits, ==, 0);
 	g_assert_cmpstr(text_of(o->network), ==, "10.0.2.0");
@@ -182,7 +182,8 @@ static const struct {
 	{"p --userns-path=/proc/self/ns/user 12 t", " userns=/proc/self/ns/user "},
 	{"p --quit-with-target 12 t", " quit=1 "},
 	{"p --quit-with-target --netns-type=path /proc/1/ns t", " pid=1 "},
-	{"p --stack=libslirp 1 t", " stack=0 "},
+	{"p --stack=auto 1 t", " stack=0 "},
+	{"p --stack=libslirp 1 t", " stack=1 "},
 	{"p --enable-sandbox 1 t", " sandbox=1 seccomp=0/0 "},
 	{"p --create-sandbox 1 t", " sandbox=1 seccomp=0/0 "},
 	{"p --enable-seccomp 1 t", " sandbox=0 seccomp=1/0 "},
@@ -298,8 +299,8 @@ static const struct {
 		USAGE},
 	{"p --netns-type=tapfd -- -3",
 		"the tap's descriptor must be a non-negative integer, not \"-3\"", USAGE},
-	{"p --stack=own 1 t", "--stack=own: not one of: libslirp", USAGE},
-	{"p --stack=libslir 1 t", "--stack=libslir: not one of: libslirp", USAGE},
+	{"p --stack=own 1 t", "--stack=own: not one of: auto libslirp", USAGE},
+	{"p --stack=libslir 1 t", "--stack=libslir: not one of: auto libslirp", USAGE},
 	{"p --sandbox=on 1 t", "--sandbox=on: not one of: auto require off", USAGE},
 	{"p --sandbox= 1 t", "--sandbox=: not one of: auto require off", USAGE},
 	{"p --log-level=loud 1 t", "--log-level=loud: not one of: error warning info debug", USAGE},

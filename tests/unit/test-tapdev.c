@@ -2,17 +2,20 @@
 #include <arpa/inet.h>
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <poll.h>
+#include <seccomp.h>
 #include <sys/capability.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "setup/netconf.h"
 #include "setup/tapdev.h"
@@ -48,15 +51,47 @@ static void tell(unsigned long what, struct ifreq request)
 	g_assert_cmpint(try_ioctl(what, &request), ==, 0);
 }
 
-/* Whether the interface has segmentation offload: what TUNSETOFFLOAD with TUN_F_TSO4 switches. */
-static bool has_offload(const char *name)
+#define ALL_TSO      (TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#define ALL_OFFLOADS (TUN_F_CSUM | ALL_TSO)
+
+static void ask_ethtool(const char *name, void *command)
 {
-	struct ethtool_value value = {.cmd = ETHTOOL_GTSO};
 	struct ifreq request = named(name);
 
-	request.ifr_data = (void *)&value;
+	request.ifr_data = command;
 	g_assert_cmpint(try_ioctl(SIOCETHTOOL, &request), ==, 0);
-	return value.data;
+}
+
+/* What TUNSETOFFLOAD has switched on, as the network stack sees it: nobody else knows. The numbers
+ * of the features differ between kernels, their names do not. */
+static uint32_t offloads_of(const char *name)
+{
+	static const struct {
+		const char *feature;
+		uint32_t offload;
+	} rows[] = {
+		{"tx-checksum-ip-generic", TUN_F_CSUM},
+		{"tx-tcp-segmentation", TUN_F_TSO4},
+		{"tx-tcp6-segmentation", TUN_F_TSO6},
+		{"tx-tcp-ecn-segmentation", TUN_F_TSO_ECN},
+	};
+	static uint32_t buf[(sizeof(struct ethtool_gstrings) + 256 * ETH_GSTRING_LEN) / 4];
+	static uint32_t buf_features[64];
+	struct ethtool_gstrings *names = (void *)buf;
+	struct ethtool_gfeatures *features = (void *)buf_features;
+	uint32_t found = 0;
+
+	*names = (struct ethtool_gstrings){ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES};
+	ask_ethtool(name, names);
+	*features = (struct ethtool_gfeatures){ETHTOOL_GFEATURES, .size = 8};
+	ask_ethtool(name, features);
+	for (uint32_t i = 0; i < names->len; i++)
+		for (size_t row = 0; row < ARRAY_SIZE(rows); row++)
+			if (!strcmp((char *)names->data + (size_t)i * ETH_GSTRING_LEN,
+				    rows[row].feature) &&
+				features->features[i / 32].active & UINT32_C(1) << i % 32)
+				found |= rows[row].offload;
+	return found;
 }
 
 static int open_raw(const char *name, int flags)
@@ -84,7 +119,7 @@ static void assert_open_fails(const char *name, int error, const char *line)
 	int n_fds = count_fds();
 
 	capture = capture_begin();
-	g_assert_cmpint(tapdev_open(&tap, name, true), ==, error);
+	g_assert_cmpint(tapdev_open(&tap, name, true, ALL_OFFLOADS), ==, error);
 	assert_captured(&capture, line);
 	g_assert_cmpint(count_fds(), ==, n_fds);
 }
@@ -95,8 +130,10 @@ static void make(void *arg)
 	struct ifreq request;
 	int len = 0, little_endian = 0;
 
-	g_assert_cmpint(tapdev_open(&tap, "tap0", true), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", true, 0), ==, 0);
 	g_assert_cmpint(tap.vnet_len, ==, 12);
+	g_assert_cmphex(tap.offloads, ==, 0);
+	g_assert_cmphex(offloads_of("tap0"), ==, 0);
 	g_assert_cmpint(ioctl(tap.fd, TUNGETVNETHDRSZ, &len), ==, 0);
 	g_assert_cmpint(len, ==, 12);
 	g_assert_cmpint(ioctl(tap.fd, TUNGETVNETLE, &little_endian), ==, 0);
@@ -112,29 +149,150 @@ static void make(void *arg)
 	close(tap.fd);
 	assert_exists("tap0", false);
 
-	g_assert_cmpint(tapdev_open(&tap, "tap0", false), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, ALL_OFFLOADS), ==, 0);
 	g_assert_cmpint(tap.vnet_len, ==, 0);
+	g_assert_cmphex(tap.offloads, ==, 0);
+	g_assert_cmphex(offloads_of("tap0"), ==, 0);
 	g_assert_cmpint(ioctl(tap.fd, TUNGETIFF, &request), ==, 0);
 	g_assert_false(request.ifr_flags & IFF_VNET_HDR);
 	close(tap.fd);
 }
 
-/* SIOCSIFTXQLEN is for the host's root alone; rtnetlink is not. */
-static void set_queue_len(const char *name, uint32_t len)
+static void test_offloads_wanted(void)
 {
-	_Alignas(struct nlmsghdr) char buf[NETCONF_BUF_LEN];
-	struct nlmsghdr *message = netconf_build_up(buf, (int)if_nametoindex(name));
-	struct mnl_socket *nl = mnl_socket_open(NETLINK_ROUTE);
-	struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
-	ssize_t n;
+	static const struct {
+		const char *disabled;
+		uint32_t offloads;
+	} rows[] = {
+		{"pidfd", ALL_OFFLOADS},
+		{"tso-ecn", TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6},
+		{"tso6", TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN},
+		{"tso4", TUN_F_CSUM | TUN_F_TSO6 | TUN_F_TSO_ECN},
+		{"tso4,tso6", TUN_F_CSUM},
+		{"csum", 0},
+	};
 
-	link->ifi_flags = link->ifi_change = 0;
-	mnl_attr_put_u32(message, IFLA_TXQLEN, len);
-	g_assert_cmpint(mnl_socket_sendto(nl, message, message->nlmsg_len), >, 0);
-	n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct feature_set disabled = {0};
+		const char *bad;
+		size_t len;
+
+		g_assert_cmpint(features_parse(rows[i].disabled, &disabled, &bad, &len), ==, 0);
+		g_assert_cmphex(tapdev_offloads(disabled), ==, rows[i].offloads);
+	}
+}
+
+/* Every set, whether or not the kernel would take it. */
+static void switch_offloads(void *arg)
+{
+	struct tapdev tap;
+
+	for (uint32_t wanted = 0; wanted <= ALL_OFFLOADS; wanted++) {
+		uint32_t expected = wanted & TUN_F_CSUM ? wanted : 0;
+
+		if (!(wanted & (TUN_F_TSO4 | TUN_F_TSO6)))
+			expected &= ~(uint32_t)TUN_F_TSO_ECN;
+		g_assert_cmpint(tapdev_open(&tap, "tap0", true, wanted), ==, 0);
+		g_assert_cmphex(tap.offloads, ==, expected);
+		g_assert_cmphex(offloads_of("tap0"), ==, expected);
+		close(tap.fd);
+	}
+}
+
+static void load(scmp_filter_ctx filter)
+{
+	if (seccomp_load(filter) < 0)
+		_exit(EXIT_SKIP);
+	seccomp_release(filter);
+}
+
+/* A kernel that does not know the offloads of `unknown`; filters add up. */
+static void forget_offloads(uint32_t unknown)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+	seccomp_rule_add(filter, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(ioctl), 2,
+		SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD), SCMP_A2(SCMP_CMP_MASKED_EQ, unknown, unknown));
+	load(filter);
+}
+
+static void fall_back(void *arg)
+{
+	static const struct {
+		uint32_t unknown, left;
+	} rows[] = {
+		{TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6},
+		{TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4},
+		{TUN_F_TSO4, TUN_F_CSUM},
+		{TUN_F_CSUM, 0},
+	};
+	struct tapdev tap;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		forget_offloads(rows[i].unknown);
+		g_assert_cmpint(tapdev_open(&tap, "tap0", true, ALL_OFFLOADS), ==, 0);
+		g_assert_cmphex(tap.offloads, ==, rows[i].left);
+		g_assert_cmphex(offloads_of("tap0"), ==, rows[i].left);
+		close(tap.fd);
+	}
+}
+
+static void no_offload_at_all(void *arg)
+{
+	forget_offloads(0);
+	assert_open_fails(
+		"tap0", -EINVAL, "netns-helper: cannot set up the tap tap0: Invalid argument\n");
+}
+
+static void send_frame(int sock, int ifindex)
+{
+	static const uint8_t frame[60] = {[0] = 2, [6] = 2, [12] = 0x88, [13] = 0xb5};
+	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = ifindex, .sll_halen = 6};
+
 	g_assert_cmpint(
-		mnl_cb_run(buf, (size_t)n, 0, mnl_socket_get_portid(nl), NULL, NULL), >=, 0);
-	mnl_socket_close(nl);
+		sendto(sock, frame, sizeof(frame), 0, (void *)&to, sizeof(to)), ==, sizeof(frame));
+}
+
+/* As many frames as it says wait for us, and the next ones are lost. */
+static void hold_a_window(void *arg)
+{
+	int sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct ifreq request = named("tap0");
+	uint32_t n = 0;
+	struct tapdev tap;
+	uint8_t frame[2048];
+
+	g_assert_cmpint(tapdev_open(&tap, "tap0", true, 0), ==, 0);
+	g_assert_cmpuint(tap.queue_len, ==, TAPDEV_QUEUE_LEN);
+	g_assert_cmpint(ask("tap0", SIOCGIFTXQLEN).ifr_qlen, ==, TAPDEV_QUEUE_LEN);
+	request.ifr_flags = IFF_UP;
+	tell(SIOCSIFFLAGS, request);
+	for (uint32_t i = 0; i < tap.queue_len + 100; i++)
+		send_frame(sock, (int)if_nametoindex("tap0"));
+	while (read(tap.fd, frame, sizeof(frame)) > 0)
+		n++;
+	g_assert_cmpuint(n, ==, tap.queue_len);
+	close(sock);
+	close(tap.fd);
+}
+
+/* What the kernel has is used and told. */
+static void no_rtnetlink(void *arg)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	struct capture capture = capture_begin();
+	struct tapdev tap;
+
+	seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
+		SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
+	load(filter);
+	log_init("netns-helper", LOG_LEVEL_DEBUG);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", false, 0), ==, 0);
+	assert_captured(&capture,
+		"netns-helper: cannot set the queue length of tap0: Operation not permitted\n"
+		"netns-helper: tap0: header of 0 bytes, offloads 0, room for 1000 frames\n");
+	g_assert_cmpuint(tap.queue_len, ==, 1000);
+	close(tap.fd);
 }
 
 static void set_up_foreign(const char *name)
@@ -147,7 +305,7 @@ static void set_up_foreign(const char *name)
 	request = named(name);
 	request.ifr_mtu = 4321;
 	tell(SIOCSIFMTU, request);
-	set_queue_len(name, 77);
+	g_assert_cmpint(netconf_set_queue_len(name, 77), ==, 0);
 	request = named(name);
 	request.ifr_flags = IFF_UP | IFF_NOARP | IFF_BROADCAST;
 	tell(SIOCSIFFLAGS, request);
@@ -169,6 +327,16 @@ static void assert_foreign(const char *name, short flags)
 /* RootlessKit's: persistent, up, and with what a killed predecessor left. */
 static void attach_to_persistent(void *arg)
 {
+	static const struct {
+		bool vnet_hdr;
+		uint32_t wanted, offloads;
+	} rounds[] = {
+		{true, 0, 0},
+		{true, ALL_OFFLOADS, ALL_OFFLOADS},
+		{true, TUN_F_CSUM, TUN_F_CSUM},
+		{true, ALL_OFFLOADS, ALL_OFFLOADS},
+		{false, ALL_OFFLOADS, 0},
+	};
 	int fd = open_raw("tap7", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), len = 10;
 	struct tapdev tap;
 	short flags;
@@ -179,12 +347,15 @@ static void attach_to_persistent(void *arg)
 	set_up_foreign("tap7");
 	close(fd);
 	flags = ask("tap7", SIOCGIFFLAGS).ifr_flags;
-	g_assert_true(has_offload("tap7"));
+	g_assert_cmphex(offloads_of("tap7"), ==, TUN_F_CSUM | TUN_F_TSO4);
 
-	for (int vnet_hdr = 1; vnet_hdr >= 0; vnet_hdr--) {
-		g_assert_cmpint(tapdev_open(&tap, "tap7", vnet_hdr), ==, 0);
-		g_assert_cmpint(tap.vnet_len, ==, vnet_hdr ? 12 : 0);
-		g_assert_false(has_offload("tap7"));
+	for (size_t i = 0; i < ARRAY_SIZE(rounds); i++) {
+		g_assert_cmpint(
+			tapdev_open(&tap, "tap7", rounds[i].vnet_hdr, rounds[i].wanted), ==, 0);
+		g_assert_cmpint(tap.vnet_len, ==, rounds[i].vnet_hdr ? 12 : 0);
+		g_assert_cmphex(tap.offloads, ==, rounds[i].offloads);
+		g_assert_cmphex(offloads_of("tap7"), ==, rounds[i].offloads);
+		g_assert_cmpuint(tap.queue_len, ==, 77);
 		assert_foreign("tap7", flags);
 		close(tap.fd);
 		assert_exists("tap7", true);
@@ -224,7 +395,7 @@ static void carry_frames(void *arg)
 	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint8_t frame[2048];
 
-	g_assert_cmpint(tapdev_open(&tap, "tap0", true), ==, 0);
+	g_assert_cmpint(tapdev_open(&tap, "tap0", true, 0), ==, 0);
 	*address = (struct sockaddr_in){.sin_family = AF_INET};
 	address->sin_addr.s_addr = htonl(0x0a000264);
 	tell(SIOCSIFADDR, request);
@@ -254,7 +425,7 @@ static void assert_adopt_fails(int fd, int error, const char *format)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	line = g_strdup_printf(format, fd);
 #pragma GCC diagnostic pop
-	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, error);
+	g_assert_cmpint(tapdev_adopt(&tap, fd, ALL_OFFLOADS), ==, error);
 	assert_captured(&capture, line);
 	if (error != -EBADF)
 		g_assert_cmpint(close(fd), ==, 0);
@@ -263,23 +434,33 @@ static void assert_adopt_fails(int fd, int error, const char *format)
 static void adopt(void *arg)
 {
 	struct tapdev tap;
-	int fd = open_raw("tap0", IFF_TAP | IFF_NO_PI), len = 10;
+	int fd = open_raw("tap0", IFF_TAP | IFF_NO_PI), len = 10, little_endian = 0;
 
 	fcntl(fd, F_SETFD, 0);
 	g_assert_cmpint(ioctl(fd, TUNSETOFFLOAD, (unsigned long)(TUN_F_CSUM | TUN_F_TSO4)), ==, 0);
-	g_assert_true(has_offload("tap0"));
-	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, 0);
+	g_assert_cmphex(offloads_of("tap0"), ==, TUN_F_CSUM | TUN_F_TSO4);
+	g_assert_cmpint(tapdev_adopt(&tap, fd, ALL_OFFLOADS), ==, 0);
 	g_assert_cmpint(tap.fd, ==, fd);
 	g_assert_cmpint(tap.vnet_len, ==, 0);
-	g_assert_false(has_offload("tap0"));
+	g_assert_cmphex(tap.offloads, ==, 0);
+	g_assert_cmphex(offloads_of("tap0"), ==, 0);
+	g_assert_cmpuint(tap.queue_len, ==, 1000);
 	g_assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
 	g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	close(fd);
 
 	fd = open_raw("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
 	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
-	g_assert_cmpint(tapdev_adopt(&tap, fd), ==, 0);
-	g_assert_cmpint(tap.vnet_len, ==, 10);
+	for (uint32_t wanted = ALL_OFFLOADS;; wanted = 0) {
+		g_assert_cmpint(tapdev_adopt(&tap, fd, wanted), ==, 0);
+		g_assert_cmpint(tap.vnet_len, ==, 10);
+		g_assert_cmphex(tap.offloads, ==, wanted);
+		g_assert_cmphex(offloads_of("tap0"), ==, wanted);
+		if (wanted == 0)
+			break;
+	}
+	g_assert_cmpint(ioctl(fd, TUNGETVNETLE, &little_endian), ==, 0);
+	g_assert_cmpint(little_endian, ==, 1);
 	close(fd);
 }
 
@@ -347,6 +528,11 @@ int main(int argc, char **argv)
 {
 	static const struct container_test tests[] = {
 		{"/tapdev/make", make},
+		{"/tapdev/switch-offloads", switch_offloads},
+		{"/tapdev/fall-back", fall_back},
+		{"/tapdev/no-offload-at-all", no_offload_at_all},
+		{"/tapdev/hold-a-window", hold_a_window},
+		{"/tapdev/no-rtnetlink", no_rtnetlink},
 		{"/tapdev/attach-to-persistent", attach_to_persistent},
 		{"/tapdev/refuse", refuse},
 		{"/tapdev/carry-frames", carry_frames},
@@ -357,6 +543,7 @@ int main(int argc, char **argv)
 	};
 
 	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/tapdev/offloads-wanted", test_offloads_wanted);
 	container_tests_add(tests, ARRAY_SIZE(tests));
 	return g_test_run();
 }
