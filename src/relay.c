@@ -21,6 +21,9 @@
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
 
+_Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
+_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
+
 /* ---- counters ---- */
 
 static void update_counters(struct relay *relay)
@@ -104,6 +107,41 @@ static void take_signals(struct relay *relay)
 	}
 }
 
+static void send_answer(struct relay *relay, size_t len)
+{
+	static uint8_t no_offload[LINK_HEADER_LEN];
+	struct link *link = &relay->tap.link;
+	const struct iovec iov[2] = {
+		{.iov_base = no_offload, .iov_len = sizeof(no_offload)},
+		{.iov_base = relay->answer, .iov_len = len},
+	};
+
+	if (link->ops->send(link, iov, ARRAY_SIZE(iov)) == 0)
+		count(&relay->counters, COUNTER_FRAMES_OUT);
+	else
+		count(&relay->counters, COUNTER_FRAMES_OUT_DROPPED);
+}
+
+/* The dispatch of frames: one of `len` bytes lies in relay->frame, behind its header. */
+static void frame_input(struct relay *relay, size_t len)
+{
+	size_t answer_len;
+	struct packet packet;
+
+	switch (ingress_frame(&relay->ingress, relay->frame, len, relay->loop.now_ns, &packet,
+		relay->answer, &answer_len)) {
+	case INGRESS_TCP:
+	case INGRESS_OTHER:
+		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
+		break;
+	case INGRESS_ANSWER:
+		send_answer(relay, answer_len);
+		break;
+	case INGRESS_DROP:
+		break;
+	}
+}
+
 static void take_frames(struct relay *relay, uint32_t events)
 {
 	struct link *link = &relay->tap.link;
@@ -120,7 +158,7 @@ static void take_frames(struct relay *relay, uint32_t events)
 			return;
 		}
 		count(&relay->counters, COUNTER_FRAMES_IN);
-		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, (size_t)n);
+		frame_input(relay, (size_t)n);
 	}
 	/* A tap without its device is in error and never readable again. */
 	if (n == -EAGAIN && events & (EPOLLERR | EPOLLHUP))
@@ -247,6 +285,7 @@ void relay_stop(struct relay *relay)
 	drain(relay);
 	forward_free(relay->forward);
 	bridge_done(&relay->bridge);
+	ingress_done(&relay->ingress);
 	hostsock_done(&relay->hostsock);
 	fd_close(&relay->signal_fd);
 	loop_done(&relay->loop);
@@ -298,6 +337,7 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	struct options *options = parts->options;
 	const struct bridge_config config = {
 		.policy = &relay->policy,
+		.icmp_limit = &relay->icmp_limit,
 		.dhcp_start = options->dhcp_start,
 		.mtu = options->mtu,
 		.dns_enabled = options->dns_enabled,
@@ -340,6 +380,9 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;
 	set_policy(&relay->policy, parts->options);
+	icmp_limit_init(&relay->icmp_limit, &relay->counters);
+	/* libslirp verifies TCP itself. */
+	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit, false, &relay->counters);
 	hostsock_init(&relay->hostsock, &relay->loop);
 	r = start_bridge(relay, parts);
 	if (r < 0)

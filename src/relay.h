@@ -12,6 +12,8 @@
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
+#include "flow/icmp_limit.h"
+#include "flow/ingress.h"
 #include "flow/policy.h"
 #include "forward/forward.h"
 #include "host/hostsock.h"
@@ -34,6 +36,8 @@ struct relay {
 	struct loop loop;
 	struct counters counters;
 	struct policy policy;
+	struct icmp_limit icmp_limit;
+	struct ingress ingress;
 	struct tap_link tap;
 	struct hostsock hostsock;
 	struct bridge bridge;
@@ -52,6 +56,7 @@ struct relay {
 	/* So that a frame begins at a cache line: large copies run a quarter slower otherwise. */
 	_Alignas(64) uint8_t pad[64 - LINK_HEADER_LEN];
 	uint8_t frame[LINK_BUFFER_LEN];
+	uint8_t answer[INGRESS_ANSWER_MAX];
 };
 
 /* What main() has prepared; descriptors become the relay's but for exit_fd and target_fd. */

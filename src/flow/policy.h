@@ -40,3 +40,9 @@ enum policy_verdict {
  */
 enum policy_verdict policy_check(
 	const struct policy *policy, const struct ip_addr *dst, uint8_t proto);
+
+/* Who is meant by an address, in the container's network. */
+bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);
+/* The DHCP servers answer to the gateway and to their groups: 255.255.255.255, ff02::1:2. */
+bool policy_is_dhcp_server(const struct policy *policy, const struct ip_addr *addr);
+bool policy_is_directed_broadcast(const struct policy *policy, const struct ip_addr *addr);
