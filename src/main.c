@@ -156,9 +156,7 @@ _Static_assert((int)LINK_CSUM == TUN_F_CSUM && (int)LINK_TSO4 == TUN_F_TSO4 &&
 /* libslirp takes ordinary frames only. */
 static uint32_t wanted_offloads(const struct options *options)
 {
-	const bool tcp_is_ours = false; /* options->stack == STACK_AUTO, once relay has tcpflow */
-
-	return tcp_is_ours ? tapdev_offloads(options->disabled_features) : 0;
+	return options->stack == STACK_AUTO ? tapdev_offloads(options->disabled_features) : 0;
 }
 
 static int start_agent(struct start *start)

@@ -15,11 +15,19 @@
 #include "base/util.h"
 #include "setup/sandbox.h"
 
-/* Frames taken from the link in one turn, so that nobody else waits longer than for these. */
+/* Frames taken from the link in one turn at most, so that nobody else waits longer than for these. */
 #define LINK_BATCH 64
+/* And bytes: 64 of the largest frames take a millisecond. */
+#define LINK_BATCH_BYTES (1024 * 1024)
+
+/* TCP flows, however many descriptors there may be. */
+#define MAX_FLOWS 1000000
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
+
+_Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
+_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
 
 /* ---- counters ---- */
 
@@ -104,12 +112,79 @@ static void take_signals(struct relay *relay)
 	}
 }
 
+static void send_answer(struct relay *relay, size_t len)
+{
+	static uint8_t no_offload[LINK_HEADER_LEN];
+	struct link *link = &relay->tap.link;
+	const struct iovec iov[2] = {
+		{.iov_base = no_offload, .iov_len = sizeof(no_offload)},
+		{.iov_base = relay->answer, .iov_len = len},
+	};
+
+	if (link->ops->send(link, iov, ARRAY_SIZE(iov)) == 0)
+		count(&relay->counters, COUNTER_FRAMES_OUT);
+	else
+		count(&relay->counters, COUNTER_FRAMES_OUT_DROPPED);
+}
+
+/* A segment that is nobody's may be of a published port, whose connections libslirp makes. */
+static void tcp_input(struct relay *relay, struct packet *packet)
+{
+	uint8_t *frame = relay->frame + LINK_HEADER_LEN;
+	struct flow_key key;
+
+	if (relay->tcp_is_ours &&
+		tcpflow_input(&relay->tcpflow, frame, packet) == TCPFLOW_TAKEN)
+		return;
+	flow_key_of(&key, frame, packet);
+	if (relay->tcp_is_ours && !hostfwd_is_published(&relay->hostfwd, key.near_port)) {
+		tcpflow_refuse(&relay->tcpflow, frame, packet);
+		return;
+	}
+	ingress_complete_checksum(relay->frame, packet);
+	bridge_input(&relay->bridge, frame, packet);
+}
+
+/* The dispatch of frames: one of `len` bytes lies in relay->frame, behind its header. */
+static void frame_input(struct relay *relay, size_t len)
+{
+	size_t answer_len;
+	struct packet packet;
+
+	switch (ingress_frame(&relay->ingress, relay->frame, len, relay->loop.now_ns, &packet,
+		relay->answer, &answer_len)) {
+	case INGRESS_TCP:
+		tcp_input(relay, &packet);
+		break;
+	case INGRESS_OTHER:
+		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
+		break;
+	case INGRESS_ANSWER:
+		send_answer(relay, answer_len);
+		break;
+	case INGRESS_DROP:
+		break;
+	}
+}
+
+/* How many frames to take before looking at the rest again. A read that finds nothing costs as much
+ * as one that finds a frame, so a request and its answer get along with one read each; whoever is
+ * ready again at once is read from in larger batches, until one finds nothing. */
+static void adapt_batch(struct relay *relay, bool ran_dry)
+{
+	if (ran_dry || !relay->link_was_ready)
+		relay->link_batch = 1;
+	else
+		relay->link_batch = MIN(relay->link_batch * 2, LINK_BATCH);
+}
+
 static void take_frames(struct relay *relay, uint32_t events)
 {
 	struct link *link = &relay->tap.link;
-	ssize_t n;
+	size_t n_bytes = 0;
+	ssize_t n = 0;
 
-	for (int i = 0; i < LINK_BATCH; i++) {
+	for (unsigned int i = 0; i < relay->link_batch && n_bytes < LINK_BATCH_BYTES; i++) {
 		n = link->ops->recv(link, relay->frame);
 		if (n == -EAGAIN)
 			break;
@@ -120,8 +195,10 @@ static void take_frames(struct relay *relay, uint32_t events)
 			return;
 		}
 		count(&relay->counters, COUNTER_FRAMES_IN);
-		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, (size_t)n);
+		n_bytes += (size_t)n;
+		frame_input(relay, (size_t)n);
 	}
+	adapt_batch(relay, n == -EAGAIN);
 	/* A tap without its device is in error and never readable again. */
 	if (n == -EAGAIN && events & (EPOLLERR | EPOLLHUP))
 		end_with(relay, RELAY_LINK_GONE);
@@ -145,6 +222,9 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 		break;
 	case HANDLE_SLIRP:
 		bridge_ready(&relay->bridge, handle, events);
+		break;
+	case HANDLE_TCP:
+		tcpflow_host_ready(&relay->tcpflow, handle, events);
 		break;
 	case HANDLE_API_LISTENER:
 		api_server_accept(relay->api);
@@ -175,12 +255,15 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	int r;
 
 	relay->link_events = 0;
-	r = loop_turn(&relay->loop, MIN(deadline_ns, relay->bridge.deadline_ns), dispatch, relay);
+	deadline_ns = relay->has_more ? 0 : MIN(deadline_ns, relay->bridge.deadline_ns);
+	r = loop_turn(&relay->loop, deadline_ns, dispatch, relay);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot wait for events");
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
+	relay->link_was_ready = relay->link_events;
 	bridge_finish(&relay->bridge);
+	relay->has_more = relay->tcp_is_ours && tcpflow_finish(&relay->tcpflow);
 	report_refused_calls(relay);
 	return 0;
 }
@@ -226,11 +309,17 @@ static void log_end(struct relay *relay)
 	log_line(level, "ends: %s;%s", why, counters);
 }
 
+static bool has_unsent(struct relay *relay)
+{
+	return bridge_has_unsent(&relay->bridge) ||
+		(relay->tcp_is_ours && tcpflow_has_unsent(&relay->tcpflow));
+}
+
 static void drain(struct relay *relay)
 {
 	int64_t until_ns = relay->loop.now_ns + DRAIN_NS;
 
-	while (bridge_has_unsent(&relay->bridge) && relay->loop.now_ns < until_ns)
+	while (has_unsent(relay) && relay->loop.now_ns < until_ns)
 		if (turn(relay, until_ns) < 0)
 			return;
 }
@@ -239,6 +328,8 @@ void relay_stop(struct relay *relay)
 {
 	forward_close_all(relay->forward);
 	relay->bridge.link = NULL;
+	if (relay->tcp_is_ours)
+		tcpflow_link_gone(&relay->tcpflow);
 	relay->tap.link.ops->close(&relay->tap.link);
 	api_server_free(relay->api);
 	relay->api = NULL;
@@ -247,6 +338,9 @@ void relay_stop(struct relay *relay)
 	drain(relay);
 	forward_free(relay->forward);
 	bridge_done(&relay->bridge);
+	if (relay->tcp_is_ours)
+		tcpflow_done(&relay->tcpflow);
+	ingress_done(&relay->ingress);
 	hostsock_done(&relay->hostsock);
 	fd_close(&relay->signal_fd);
 	loop_done(&relay->loop);
@@ -267,6 +361,11 @@ static void set_policy(struct policy *policy, const struct options *options)
 		.dns6.s6_addr = {0xfd, [15] = 3},
 		.ipv6 = options->ipv6,
 		.host_loopback = options->host_loopback,
+		.dns_enabled = options->dns_enabled,
+		.has_outbound = options->has_outbound,
+		.has_outbound6 = options->has_outbound6,
+		.outbound = ip_addr_of_v4(options->outbound.sin_addr),
+		.outbound6 = ip_addr_of_v6(&options->outbound6.sin6_addr),
 	};
 }
 
@@ -298,6 +397,7 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	struct options *options = parts->options;
 	const struct bridge_config config = {
 		.policy = &relay->policy,
+		.icmp_limit = &relay->icmp_limit,
 		.dhcp_start = options->dhcp_start,
 		.mtu = options->mtu,
 		.dns_enabled = options->dns_enabled,
@@ -314,6 +414,31 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	hostfwd_init(&relay->hostfwd, &relay->bridge);
 	if (parts->link_is_up)
 		bridge_link_up(&relay->bridge);
+	return 0;
+}
+
+static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
+{
+	const struct tcpflow_config config = {
+		.policy = &relay->policy,
+		.link = &relay->tap.link,
+		.host = &relay->hostsock.host,
+		.loop = &relay->loop,
+		.counters = &relay->counters,
+		.icmp_limit = &relay->icmp_limit,
+		.key = &relay->key,
+		.max_flows = (uint32_t)MIN(
+			descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
+		.queue_len = relay->tap.link.queue_len,
+		.memory = TCP_MEMORY,
+	};
+	int r = siphash_key_random(&relay->key);
+
+	if (r == 0)
+		r = tcpflow_init(&relay->tcpflow, &config);
+	if (r < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot start the TCP relay");
+	relay->tcp_is_ours = true;
 	return 0;
 }
 
@@ -340,8 +465,15 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;
 	set_policy(&relay->policy, parts->options);
+	icmp_limit_init(&relay->icmp_limit, &relay->counters);
+	relay->link_batch = 1;
+	/* libslirp verifies TCP itself. */
+	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
+		parts->options->stack == STACK_AUTO, &relay->counters);
 	hostsock_init(&relay->hostsock, &relay->loop);
 	r = start_bridge(relay, parts);
+	if (r == 0 && parts->options->stack == STACK_AUTO)
+		r = start_tcpflow(relay, parts);
 	if (r < 0)
 		return r;
 	relay->forward = forward_new(&relay->hostfwd.backend);

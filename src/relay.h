@@ -12,6 +12,8 @@
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
+#include "flow/icmp_limit.h"
+#include "flow/ingress.h"
 #include "flow/policy.h"
 #include "forward/forward.h"
 #include "host/hostsock.h"
@@ -19,6 +21,7 @@
 #include "setup/options.h"
 #include "slirp/bridge.h"
 #include "slirp/hostfwd.h"
+#include "tcpflow/tcpflow.h"
 
 /* Why it ended; the exit status and the last log line follow from it. */
 enum relay_end {
@@ -34,8 +37,14 @@ struct relay {
 	struct loop loop;
 	struct counters counters;
 	struct policy policy;
+	struct icmp_limit icmp_limit;
+	struct ingress ingress;
 	struct tap_link tap;
 	struct hostsock hostsock;
+	struct siphash_key key;
+	struct tcpflow tcpflow; /* with --stack=auto */
+	bool tcp_is_ours;
+	bool has_more; /* of what the last turn began */
 	struct bridge bridge;
 	struct hostfwd hostfwd;
 	struct forward *forward;
@@ -46,12 +55,15 @@ struct relay {
 	int signal_fd;
 	enum relay_end end;
 	int end_signal;
-	uint32_t link_events;    /* of this turn */
+	uint32_t link_events; /* of this turn */
+	unsigned int link_batch;
+	bool link_was_ready; /* in the turn before */
 	uint64_t n_refused_seen; /* refused system calls that were reported already, and the last */
 	int last_refused;
 	/* So that a frame begins at a cache line: large copies run a quarter slower otherwise. */
 	_Alignas(64) uint8_t pad[64 - LINK_HEADER_LEN];
 	uint8_t frame[LINK_BUFFER_LEN];
+	uint8_t answer[INGRESS_ANSWER_MAX];
 };
 
 /* What main() has prepared; descriptors become the relay's but for exit_fd and target_fd. */

@@ -77,3 +77,25 @@ const struct ip_addr *policy_source(const struct policy *policy, uint8_t family)
 		return policy->has_outbound ? &policy->outbound : NULL;
 	return policy->has_outbound6 ? &policy->outbound6 : NULL;
 }
+
+bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr)
+{
+	if (addr->family == AF_INET)
+		return ip_addr_v4(addr).s_addr == policy->gateway.s_addr;
+	return IN6_ARE_ADDR_EQUAL(&addr->in6, &policy->gateway6);
+}
+
+bool policy_is_dhcp_server(const struct policy *policy, const struct ip_addr *addr)
+{
+	if (policy_is_gateway(policy, addr))
+		return true;
+	if (addr->family == AF_INET)
+		return ip_addr_v4(addr).s_addr == INADDR_BROADCAST;
+	return IN6_IS_ADDR_MC_LINKLOCAL(&addr->in6);
+}
+
+bool policy_is_directed_broadcast(const struct policy *policy, const struct ip_addr *addr)
+{
+	return addr->family == AF_INET &&
+		ip_addr_v4(addr).s_addr == (policy->network.s_addr | ~policy->netmask.s_addr);
+}

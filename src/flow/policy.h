@@ -60,3 +60,9 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
+
+/* Who is meant by an address, in the container's network. */
+bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);
+/* The DHCP servers answer to the gateway and to their groups: 255.255.255.255, ff02::1:2. */
+bool policy_is_dhcp_server(const struct policy *policy, const struct ip_addr *addr);
+bool policy_is_directed_broadcast(const struct policy *policy, const struct ip_addr *addr);

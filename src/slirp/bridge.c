@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <glib.h>
 #include <libslirp.h>
-#include <linux/if_ether.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -280,10 +279,9 @@ void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events)
 
 /* The interface may come up at any time, and shows it by its first multicast listener report or
  * neighbour solicitation. */
-static void notice_ipv6(struct bridge *bridge, const uint8_t *frame, size_t len)
+static void notice_ipv6(struct bridge *bridge, const struct packet *packet)
 {
-	if (bridge->seen_ipv6 || len < ETH_HLEN || frame[12] << 8 != (ETH_P_IPV6 & 0xff00) ||
-		frame[13] != (ETH_P_IPV6 & 0xff))
+	if (bridge->seen_ipv6 || packet->ethertype != ETH_TYPE_IP6)
 		return;
 	bridge->seen_ipv6 = true;
 	bridge_link_up(bridge);
@@ -306,17 +304,14 @@ static bool inquire(
 }
 
 /* Whether libslirp expects this TCP segment next, on a connection that is established. */
-static bool is_next(struct bridge *bridge, const uint8_t *frame, size_t len)
+static bool is_next(struct bridge *bridge, const uint8_t *frame, const struct packet *packet)
 {
 	uint8_t probe[REASS_PROBE_MAX];
 	struct reass_inquiry inquiry;
-	struct packet packet;
 	size_t probe_len;
 	bool answer;
 
-	if (packet_parse(frame, len, &packet) != PACKET_OK)
-		return false;
-	probe_len = reass_inquiry_begin(&inquiry, frame, &packet, probe);
+	probe_len = reass_inquiry_begin(&inquiry, frame, packet, probe);
 	if (!probe_len)
 		return false;
 	bridge->inquiry = &inquiry;
@@ -325,23 +320,24 @@ static bool is_next(struct bridge *bridge, const uint8_t *frame, size_t len)
 	return answer;
 }
 
-void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len)
+void bridge_input(struct bridge *bridge, uint8_t *frame, struct packet *packet)
 {
 	uint8_t answer[FILTER_ANSWER_MAX];
-	size_t ret_len;
+	size_t answer_len;
 
 	begin(bridge);
-	notice_ipv6(bridge, frame, len);
-	switch (filter_frame(&bridge->filter, frame, len, bridge->loop->now_ns, answer, &ret_len)) {
+	notice_ipv6(bridge, packet);
+	switch (filter_packet(
+		&bridge->filter, frame, packet, bridge->loop->now_ns, answer, &answer_len)) {
 	case FILTER_PASS:
-		slirp_input(bridge->slirp, frame, (int)ret_len);
+		slirp_input(bridge->slirp, frame, (int)packet->len);
 		break;
 	case FILTER_PASS_IF_NEXT:
-		if (is_next(bridge, frame, ret_len))
-			slirp_input(bridge->slirp, frame, (int)ret_len);
+		if (is_next(bridge, frame, packet))
+			slirp_input(bridge->slirp, frame, (int)packet->len);
 		break;
 	case FILTER_ANSWER:
-		on_send_packet(answer, ret_len, bridge);
+		on_send_packet(answer, answer_len, bridge);
 		break;
 	case FILTER_DROP:
 		break;
@@ -416,12 +412,9 @@ int bridge_init(struct bridge *bridge, const struct bridge_config *config, struc
 	};
 	g_log_set_default_handler(on_glib_log, NULL);
 	interest_init(&bridge->interest, host, counters);
-	/* Not config->mtu: a caller may give its tap a larger one, and IP's own lengths are
-	 * checked. */
-	filter_init(&bridge->filter, policy, UINT16_MAX, counters);
+	filter_init(&bridge->filter, policy, config->icmp_limit, counters);
 	bridge->slirp = slirp_new(&slirp_config, &callbacks, bridge);
 	if (!bridge->slirp) {
-		filter_done(&bridge->filter);
 		interest_done(&bridge->interest);
 		return -EINVAL;
 	}
@@ -433,6 +426,5 @@ void bridge_done(struct bridge *bridge)
 	if (bridge->slirp)
 		slirp_cleanup(bridge->slirp);
 	bridge->slirp = NULL;
-	filter_done(&bridge->filter);
 	interest_done(&bridge->interest);
 }

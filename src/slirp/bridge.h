@@ -23,6 +23,7 @@
 #include "link/link.h"
 #include "slirp/filter.h"
 #include "slirp/interest.h"
+#include "wire/packet.h"
 
 struct Slirp;
 struct bridge_timer;
@@ -30,6 +31,7 @@ struct reass_inquiry;
 
 struct bridge_config {
 	const struct policy *policy;
+	struct icmp_limit *icmp_limit;
 	struct in_addr dhcp_start;
 	uint32_t mtu;
 	bool dns_enabled;
@@ -67,8 +69,9 @@ void bridge_done(struct bridge *bridge);
 void bridge_link_up(struct bridge *bridge);
 
 void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events);
-/* An Ethernet frame without its virtio-net header, in a buffer of LINK_FRAME_MAX; it is changed. */
-void bridge_input(struct bridge *bridge, uint8_t *frame, size_t len);
+/* An Ethernet frame, without virtio-net header, that has passed ingress_frame() as `packet`, its
+ * checksums complete. Both are changed. */
+void bridge_input(struct bridge *bridge, uint8_t *frame, struct packet *packet);
 void bridge_finish(struct bridge *bridge);
 
 /* Whether bytes that the container was told have arrived still wait for a host socket. */

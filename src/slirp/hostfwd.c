@@ -15,13 +15,16 @@ static struct Slirp *touch(struct bridge *bridge)
 
 static int hostfwd_bind(struct forward_backend *backend, const struct forward_rule *rule)
 {
-	struct bridge *bridge = container_of(backend, struct hostfwd, backend)->bridge;
+	struct hostfwd *hostfwd = container_of(backend, struct hostfwd, backend);
+	struct bridge *bridge = hostfwd->bridge;
 	const struct forward_spec *spec = &rule->spec;
 
 	if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
 		    spec->host_port, spec->guest_addr, spec->guest_port) < 0)
 		return -errno;
 	bridge->new_forward = true;
+	if (spec->proto == FORWARD_TCP)
+		hostfwd->tcp_ports[spec->guest_port / 8] |= (uint8_t)(1 << spec->guest_port % 8);
 	return 0;
 }
 
@@ -46,6 +49,11 @@ static const struct forward_backend_ops hostfwd_ops = {
 	.unbind = hostfwd_unbind,
 	.describe = hostfwd_describe,
 };
+
+bool hostfwd_is_published(const struct hostfwd *hostfwd, uint16_t port)
+{
+	return hostfwd->tcp_ports[port / 8] & 1 << port % 8;
+}
 
 void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge)
 {

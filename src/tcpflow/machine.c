@@ -10,6 +10,10 @@
 #include "tcpflow/internal.h"
 #include "wire/icmp.h"
 
+/* Of either family. */
+#define NET_UNREACHABLE 0
+_Static_assert(ICMP_NET_UNREACHABLE == 0 && ICMP6_NO_ROUTE == 0, "one code for both");
+
 typedef void handler(struct tcp_flow *flow, const struct tcp_segment *segment);
 
 static int64_t idle_interval_ns(const struct tcp_flow *flow)
@@ -61,16 +65,16 @@ static bool unreachable_code(const struct tcp_flow *flow, uint8_t *ret_code)
 	const struct host_error *error = &flow->error;
 	bool is4 = flow->flow.key.family == AF_INET;
 
-	if (error->icmp_family == flow->flow.key.family &&
-		error->icmp_type ==
-			(is4 ? ICMP_DESTINATION_UNREACHABLE : ICMP6_DESTINATION_UNREACHABLE)) {
+	uint8_t type = is4 ? ICMP_DESTINATION_UNREACHABLE : ICMP6_DESTINATION_UNREACHABLE;
+
+	if (error->icmp_family == flow->flow.key.family && error->icmp_type == type) {
 		*ret_code = error->icmp_code;
 		return true;
 	}
 	switch (error->error) {
 	case ENETUNREACH:
 	case EAFNOSUPPORT:
-		*ret_code = is4 ? ICMP_NET_UNREACHABLE : ICMP6_NO_ROUTE;
+		*ret_code = NET_UNREACHABLE;
 		return true;
 	case EHOSTUNREACH:
 	case EHOSTDOWN:

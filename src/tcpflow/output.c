@@ -5,9 +5,9 @@
  */
 #include "base/clock.h"
 #include "base/util.h"
+#include "flow/unreachable.h"
 #include "tcpflow/internal.h"
 #include "wire/checksum.h"
-#include "wire/icmp_error.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
 #include "wire/vnet.h"
@@ -161,20 +161,17 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 	vnet->header_len = le16_of((uint16_t)(tcp_offset + header_len));
 }
 
-static void send_frame(struct tcpflow *tcpflow, const struct route *route, struct outgoing *out)
+/* All headers but for the payload; returns their length. */
+static size_t put_headers(uint8_t *buf, const struct route *route, const struct outgoing *out,
+	uint32_t offloads)
 {
-	struct link *link = tcpflow->config.link;
-	uint8_t buf[HEADERS_MAX];
 	struct vnet_header *vnet = (struct vnet_header *)buf;
 	struct eth_header *eth = (struct eth_header *)(buf + LINK_HEADER_LEN);
 	uint8_t *ip = (uint8_t *)(eth + 1);
-	uint32_t tcp_len = TCP_HEADER_MIN + out->options_len + out->payload_len;
 	bool is4 = route->key->family == AF_INET;
+	uint32_t tcp_len = TCP_HEADER_MIN + out->options_len + out->payload_len;
 	size_t ip_len = is4 ? put_ip4(ip, route->key, tcp_len) : put_ip6(ip, route->key, tcp_len);
-	struct iovec iov[1 + PIECES_MAX];
 
-	if (!link)
-		return;
 	*vnet = (struct vnet_header){0};
 	*eth = (struct eth_header){
 		.dst = *route->near_mac,
@@ -182,15 +179,32 @@ static void send_frame(struct tcpflow *tcpflow, const struct route *route, struc
 		.type = be16_of(is4 ? ETH_TYPE_IP4 : ETH_TYPE_IP6),
 	};
 	put_tcp(ip + ip_len, route->key, out);
-	put_checksum(vnet, ip + ip_len, ETH_HEADER_LEN + ip_len, route->key, out, link->offloads);
-	iov[0].iov_base = buf;
-	iov[0].iov_len = LINK_HEADER_LEN + ETH_HEADER_LEN + ip_len + TCP_HEADER_MIN + out->options_len;
-	memcpy(&iov[1], out->payload, (size_t)out->n_payload * sizeof(iov[0]));
-	/* What the link does not take is lost, and sent again like what the wire loses. */
-	if (link->ops->send(link, iov, 1 + out->n_payload) == 0)
+	put_checksum(vnet, ip + ip_len, ETH_HEADER_LEN + ip_len, route->key, out, offloads);
+	return LINK_HEADER_LEN + ETH_HEADER_LEN + ip_len + TCP_HEADER_MIN + out->options_len;
+}
+
+/* What the link does not take is lost, and sent again like what the wire loses. */
+static void put_on_link(struct tcpflow *tcpflow, const struct iovec *iov, int n_iov)
+{
+	struct link *link = tcpflow->config.link;
+
+	if (link->ops->send(link, iov, n_iov) == 0)
 		count(tcpflow->config.counters, COUNTER_FRAMES_OUT);
 	else
 		count(tcpflow->config.counters, COUNTER_FRAMES_OUT_DROPPED);
+}
+
+static void send_frame(
+	struct tcpflow *tcpflow, const struct route *route, const struct outgoing *out)
+{
+	uint8_t buf[HEADERS_MAX];
+	struct iovec iov[1 + PIECES_MAX] = {{.iov_base = buf}};
+
+	if (!tcpflow->config.link)
+		return;
+	iov[0].iov_len = put_headers(buf, route, out, tcpflow->config.link->offloads);
+	memcpy(&iov[1], out->payload, (size_t)out->n_payload * sizeof(iov[0]));
+	put_on_link(tcpflow, iov, 1 + out->n_payload);
 }
 
 /* ---- the window that we offer ---- */
@@ -462,39 +476,27 @@ void tcp_settle_ack(struct tcp_flow *flow)
 /* The error quotes the SYN, which is made again from what the flow knows of it. */
 void tcp_send_unreachable(struct tcp_flow *flow, uint8_t code)
 {
-	const struct policy *policy = flow->owner->config.policy;
+	const struct tcpflow_config *config = &flow->owner->config;
 	const struct flow_key *key = &flow->flow.key;
-	struct flow_key reverse = {
+	const struct flow_key syn_key = {
 		.near = key->far,
 		.far = key->near,
 		.near_port = key->far_port,
 		.far_port = key->near_port,
 		.family = key->family,
 	};
+	const struct route route = {&syn_key, &flow->our_mac, &flow->near_mac};
 	struct outgoing syn = {.seq = flow->irs, .flags = TCP_SYN};
-	bool is4 = key->family == AF_INET;
-	uint8_t frame[HEADERS_MAX], buf[LINK_HEADER_LEN + ETH_HEADER_LEN + ICMP6_ERROR_MAX] = {0};
-	struct eth_header *eth = (struct eth_header *)frame;
-	uint8_t *ip = (uint8_t *)(eth + 1);
-	size_t ip_len = is4 ? put_ip4(ip, &reverse, TCP_HEADER_MIN)
-			    : put_ip6(ip, &reverse, TCP_HEADER_MIN);
-	const struct icmp_sender sender = {
-		.mac = flow->our_mac,
-		.addr = is4 ? ip_addr_of_v4(policy->gateway) : ip_addr_of_v6(&policy->gateway6),
-	};
-	struct link *link = flow->owner->config.link;
+	uint8_t frame[HEADERS_MAX], answer[LINK_HEADER_LEN + UNREACHABLE_MAX] = {0};
+	struct iovec iov = {.iov_base = answer};
 	struct packet packet;
-	struct iovec iov = {.iov_base = buf};
+	size_t len = put_headers(frame, &route, &syn, 0) - LINK_HEADER_LEN;
 
-	*eth = (struct eth_header){.dst = flow->our_mac,
-		.src = flow->near_mac,
-		.type = be16_of(is4 ? ETH_TYPE_IP4 : ETH_TYPE_IP6)};
-	put_tcp(ip + ip_len, &reverse, &syn);
-	if (!link || packet_parse(frame, ETH_HEADER_LEN + ip_len + TCP_HEADER_MIN, &packet) != PACKET_OK ||
-		!icmp_error_allowed(frame, &packet) ||
-		!icmp_limit_take(flow->owner->config.icmp_limit, tcp_now_ns(flow)))
+	if (!config->link || packet_parse(frame + LINK_HEADER_LEN, len, &packet) != PACKET_OK)
 		return;
-	iov.iov_len = LINK_HEADER_LEN +
-		icmp_build_unreachable(buf + LINK_HEADER_LEN, &sender, frame, &packet, code);
-	link->ops->send(link, &iov, 1);
+	len = unreachable_answer(config->policy, config->icmp_limit, frame + LINK_HEADER_LEN, &packet,
+		code, tcp_now_ns(flow), answer + LINK_HEADER_LEN);
+	iov.iov_len = LINK_HEADER_LEN + len;
+	if (len)
+		put_on_link(flow->owner, &iov, 1);
 }

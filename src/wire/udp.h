@@ -6,6 +6,12 @@
 
 #define UDP_HEADER_LEN 8
 
+enum udp_port {
+	UDP_PORT_DHCP_SERVER = 67,
+	UDP_PORT_TFTP = 69,
+	UDP_PORT_DHCP6_SERVER = 547,
+};
+
 struct udp_header {
 	be16 src_port;
 	be16 dst_port;

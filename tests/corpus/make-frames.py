@@ -9,7 +9,9 @@ import sys
 NEAR, FAR = bytes.fromhex("020000000064"), bytes.fromhex("52550a000202")
 N100, GATEWAY, DNS = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 N6, GATEWAY6 = "fd00::64", "fd00::2"
-NO_IPV6, LARGE_MTU, SLOW = 1, 2, 4
+NO_IPV6, VNET, SLOW, VERIFY_TCP = 1, 2, 4, 8
+NEEDS_CSUM, DATA_VALID = 1, 2
+TCP4, UDP, TCP6, UDP_L4, ECN = 1, 3, 4, 5, 0x80
 
 
 def checksum(data):
@@ -91,6 +93,21 @@ def ndp(kind, rest, dst="ff02::2", src="fe80::64"):
     return ip6(58, icmp(kind, 0, rest, src, dst), dst, src, 255)
 
 
+def vnet(frame, flags=0, gso=0, size=0, start=0, offset=0):
+    """A frame behind its virtio-net header."""
+    return struct.pack("<BBHHHHH", flags, gso, 54, size, start, offset, 0), frame
+
+
+def partial(frame, at):
+    """The checksum at `at` of the transport header, put back to the pseudo header's sum."""
+    start = 34 if frame[12:14] == b"\x08\0" else 54
+    value, = struct.unpack("!H", frame[start + at:start + at + 2])
+    rest = frame[start:start + at] + b"\0\0" + frame[start + at + 2:]
+    pseudo = (~value & 0xffff) + checksum(rest)
+    pseudo = (pseudo & 0xffff) + (pseudo >> 16)
+    return frame[:start + at] + struct.pack("!H", pseudo) + frame[start + at + 2:]
+
+
 SYN_OPTIONS = bytes.fromhex("020405b40402080a0001000200000000 01030307".replace(" ", ""))
 LLADDR = b"\x01\x01" + NEAR
 
@@ -164,7 +181,7 @@ def inputs():
         yield name, 0, [frame]
     yield "ip6-disabled", NO_IPV6, [one["ndp-rs"], one["tcp4-syn"]]
     yield "padding", 0, [one["tcp6-syn"] + bytes(6), one["udp4-empty"] + bytes(18)]
-    yield "large-mtu", LARGE_MTU, [ip4(17, udp(9, bytes(3000)))]
+    yield "large", 0, [ip4(17, udp(9, bytes(3000)))]
     yield "fragments", 0, fragments(1, 17, datagram, 1024)
     yield "fragments-reversed", 0, fragments(2, 17, datagram, 512)[::-1]
     yield "fragments-overlap", 0, fragments(3, 17, datagram, 1024)[:2] * 2
@@ -174,12 +191,41 @@ def inputs():
     yield "dhcp", 0, [dhcp(1), dhcp(3, 1, b"\x32\4\x0a\0\2\x0f"), dhcp(7)]
     yield "dhcp-many", 0, [dhcp(1, mac) for mac in range(18)]
     yield "refused-often", 0, [one["tcp4-loopback"]] * 60
+    yield "tcp-verified", VERIFY_TCP, [one["tcp4-data"], one["tcp6-syn"], one["tcp4-data"][:-1] + b"x"]
+    yield from offloads(one)
+
+
+def offloads(one):
+    data4, syn6, dns = one["tcp4-data"], one["tcp6-syn"], one["udp4-dns"]
+    large = ip4(6, tcp(0x18, data=bytes(4000)))
+    for name, settings in (("", VNET), ("-verified", VNET | VERIFY_TCP)):
+        yield "vnet-partial" + name, settings, [
+            vnet(partial(data4, 16), NEEDS_CSUM, start=34, offset=16),
+            vnet(partial(syn6, 16), NEEDS_CSUM, start=54, offset=16),
+            vnet(partial(dns, 6), NEEDS_CSUM, start=34, offset=6),
+            vnet(partial(one["icmp6-echo"], 2), NEEDS_CSUM, start=54, offset=2)]
+        yield "vnet-gso" + name, settings, [
+            vnet(partial(large, 16), NEEDS_CSUM, TCP4, 1448, 34, 16),
+            vnet(partial(large, 16), NEEDS_CSUM, TCP4 | ECN, 536, 34, 16),
+            vnet(partial(syn6, 16), NEEDS_CSUM, TCP6, 1428, 54, 16)]
+        yield "vnet-vouched" + name, settings, [vnet(data4[:-1] + b"x", DATA_VALID)]
+        yield "vnet-fragments" + name, settings, [
+            vnet(f, DATA_VALID) for f in fragments(6, 6, tcp(0x18, data=bytes(200)), 64)]
+    yield "vnet-within", VNET, [vnet(ip4(17, udp(4789, bytes(8) + syn6)), NEEDS_CSUM, 0, 0,
+                                     42 + 8 + 54, 16)]
+    yield "vnet-gso-lies", VNET, [vnet(dns, 0, UDP, 100), vnet(dns, 0, UDP_L4, 100),
+                                  vnet(data4, 0, TCP6, 100), vnet(data4, 0, TCP4), vnet(data4, 0, ECN)]
+    yield "vnet-csum-lies", VNET | VERIFY_TCP, [
+        vnet(data4, NEEDS_CSUM, start=start, offset=offset)
+        for start, offset in ((34, 0), (14, 10), (0, 12), (34, 0xffff), (0xffff, 0xffff), (54, 0))]
+    yield "vnet-arp", VNET, [vnet(one["arp-request"], NEEDS_CSUM, start=14, offset=2)]
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name, settings, frames in inputs():
-        data = bytes([settings]) + b"".join(struct.pack("!H", len(f)) + f for f in frames)
+        pairs = frames if settings & VNET else [(b"", frame) for frame in frames]
+        data = bytes([settings]) + b"".join(struct.pack("!H", len(f)) + head + f for head, f in pairs)
         (folder / name).write_bytes(data)
 
 

@@ -1,34 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames through the filter. The input is a byte of settings and then frames, each behind its
- * length (2 bytes, big-endian); the last may be shorter than it says.
+ * Frames through ingress, and what passes through the filter. The input is a byte of settings and
+ * then frames, each behind its length (2 bytes, big-endian) and, if the settings say so, its
+ * virtio-net header (12 bytes, not counted); the last may be shorter than it says.
  *
  * Besides the sanitizers' findings it fails when something comes through that must not: a frame
- * that does not parse, a fragment, an address that is never dialled, urgent data; and when the
- * filter makes a right checksum wrong.
+ * that does not parse, a fragment, an address that is never dialled, an offload that is none,
+ * a wrong checksum that nobody vouches for, urgent data; when a header changes under the hand of
+ * whoever completes a checksum; and when a right checksum becomes wrong.
  */
-#include <stdlib.h>
-
 #include "base/util.h"
+#include "flow/ingress.h"
 #include "slirp/filter.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/checksum.h"
-#include "wire/icmp_error.h"
-#include "wire/packet.h"
+#include "wire/cursor.h"
+#include "wire/ip6.h"
 #include "wire/tcp.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 enum setting {
 	SETTING_NO_IPV6 = 1 << 0,
-	SETTING_LARGE_MTU = 1 << 1,
-	SETTING_SLOW = 1 << 2, /* 10 s between frames */
+	SETTING_VNET = 1 << 1,       /* headers in front of the frames; else they are zero */
+	SETTING_SLOW = 1 << 2,       /* 10 s between frames */
+	SETTING_VERIFY_TCP = 1 << 3, /* as for our own stack */
 };
 
-#define REQUIRE(condition)        \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
+struct world {
+	struct policy policy;
+	struct counters counters;
+	struct icmp_limit icmp_limit;
+	struct ingress ingress;
+	struct filter filter;
+	int64_t now_ns;
+};
 
 static struct policy policy_make(bool ipv6)
 {
@@ -45,6 +49,15 @@ static struct policy policy_make(bool ipv6)
 	};
 
 	return policy;
+}
+
+static void world_init(struct world *w, uint8_t settings)
+{
+	*w = (struct world){.policy = policy_make(!(settings & SETTING_NO_IPV6))};
+	icmp_limit_init(&w->icmp_limit, &w->counters);
+	ingress_init(&w->ingress, &w->policy, &w->icmp_limit, settings & SETTING_VERIFY_TCP,
+		&w->counters);
+	filter_init(&w->filter, &w->policy, &w->icmp_limit, &w->counters);
 }
 
 static bool tcp_checksum_is_right(const uint8_t *frame, const struct packet *p)
@@ -66,85 +79,175 @@ static bool tcp_checksum_is_right(const uint8_t *frame, const struct packet *p)
 	return be16_get(checksum_finish(sum)) == 0;
 }
 
-static bool is_tcp(enum packet_outcome outcome, const struct packet *p)
+static bool is_tcp(const struct packet *p)
 {
-	return outcome == PACKET_OK && p->protocol == IPPROTO_TCP && p->transport_header_len;
+	return p->protocol == IPPROTO_TCP && p->transport_header_len;
 }
 
-static void check_passed(const struct filter *filter, const uint8_t *frame, size_t len)
+static uint64_t n_counted(const struct world *w)
 {
-	struct packet p;
-	const struct tcp_header *tcp;
+	uint64_t n = 0;
 
-	REQUIRE(packet_parse(frame, len, &p) == PACKET_OK);
-	REQUIRE(p.len == len && !p.is_fragment && !p.source_routed);
+	for (size_t i = 0; i < N_COUNTERS; i++)
+		n += w->counters.value[i];
+	return n;
+}
+
+static void check_vnet(const struct world *w, const uint8_t *buf, enum ingress_result result)
+{
+	static const struct vnet_header zero;
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+
+	if (result == INGRESS_OTHER || !w->ingress.verify_tcp)
+		ALWAYS(!memcmp(vnet, &zero, sizeof(zero)));
+	if (vnet->gso_type)
+		ALWAYS(le16_get(vnet->gso_size) &&
+			((vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP4 ||
+				(vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP6));
+}
+
+/* What ingress says of the frame is what one sees there. */
+static void check_ingress(const struct world *w, const uint8_t *buf, const struct packet *packet,
+	enum ingress_result r)
+{
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+	const uint8_t *frame = buf + VNET_HEADER_LEN;
+	struct packet p;
+
+	ALWAYS(packet_parse(frame, packet->len, &p) == PACKET_OK);
+	ALWAYS(!memcmp(&p, packet, sizeof(p)));
+	ALWAYS(p.len == packet->len && !p.is_fragment && !p.source_routed);
+	ALWAYS((r == INGRESS_TCP) == (p.ethertype != ETH_TYPE_ARP && is_tcp(&p)));
+	check_vnet(w, buf, r);
 	if (p.ethertype == ETH_TYPE_ARP)
 		return;
-	REQUIRE(p.ethertype == ETH_TYPE_IP4 || filter->policy->ipv6);
-	REQUIRE(policy_check(filter->policy, &p.dst, p.protocol) == POLICY_PASS);
-	if (p.protocol != IPPROTO_TCP)
+	ALWAYS(p.ethertype == ETH_TYPE_IP4 || w->policy.ipv6);
+	ALWAYS(policy_check(&w->policy, &p.dst, p.protocol) == POLICY_PASS);
+	if (r == INGRESS_TCP && w->ingress.verify_tcp)
+		ALWAYS(vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID) ||
+			tcp_checksum_is_right(frame, &p));
+}
+
+static void check_filtered(const uint8_t *frame, const struct packet *packet, bool was_right)
+{
+	const struct tcp_header *tcp;
+	struct packet p;
+
+	ALWAYS(packet_parse(frame, packet->len, &p) == PACKET_OK);
+	ALWAYS(!memcmp(&p, packet, sizeof(p)));
+	if (!is_tcp(&p))
 		return;
 	tcp = (const struct tcp_header *)(frame + p.transport_offset);
-	REQUIRE(!(tcp->flags & TCP_URG) && !be16_get(tcp->urgent));
+	ALWAYS(!(tcp->flags & TCP_URG) && !be16_get(tcp->urgent));
+	ALWAYS(!was_right || tcp_checksum_is_right(frame, &p));
 }
 
 static void check_answer(const uint8_t *answer, size_t len)
 {
 	struct packet p;
 
-	REQUIRE(len <= FILTER_ANSWER_MAX);
-	REQUIRE(packet_parse(answer, len, &p) == PACKET_OK && p.len == len);
-	REQUIRE(!icmp_error_allowed(answer, &p)); /* it is one */
+	ALWAYS(len <= INGRESS_ANSWER_MAX);
+	ALWAYS(packet_parse(answer, len, &p) == PACKET_OK && p.len == len);
+	ALWAYS(!icmp_error_allowed(answer, &p)); /* it is one */
 }
 
-static void check_frame(struct filter *filter, const uint8_t *data, size_t len, int64_t now_ns)
+static void check_filter(struct world *w, uint8_t *frame, struct packet *packet)
 {
-	static uint8_t frame[FILTER_FRAME_MAX], answer[FILTER_ANSWER_MAX];
-	enum packet_outcome outcome;
-	struct packet before, after;
-	bool was_right;
-	size_t ret_len;
+	static uint8_t answer[FILTER_ANSWER_MAX];
+	bool was_right = is_tcp(packet) && tcp_checksum_is_right(frame, packet);
+	uint64_t before = n_counted(w);
+	size_t len;
 
-	memcpy(frame, data, len);
-	outcome = packet_parse(data, len, &before); /* of the right size for the sanitizer */
-	was_right = is_tcp(outcome, &before) && tcp_checksum_is_right(data, &before);
-	switch (filter_frame(filter, frame, len, now_ns, answer, &ret_len)) {
+	switch (filter_packet(&w->filter, frame, packet, w->now_ns, answer, &len)) {
 	case FILTER_PASS:
-		check_passed(filter, frame, ret_len);
-		packet_parse(frame, ret_len, &after);
-		REQUIRE(!was_right || tcp_checksum_is_right(frame, &after));
+	case FILTER_PASS_IF_NEXT:
+		check_filtered(frame, packet, was_right);
 		break;
 	case FILTER_ANSWER:
-		check_answer(answer, ret_len);
+		check_answer(answer, len);
 		break;
 	case FILTER_DROP:
+		ALWAYS(n_counted(w) > before);
 		break;
 	}
+}
+
+/* Only TCP can still lack its checksum; no other byte is written to complete it. */
+static void check_complete(uint8_t *buf, const struct packet *packet)
+{
+	static uint8_t before[INGRESS_FRAME_MAX];
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+	uint8_t *frame = buf + VNET_HEADER_LEN;
+	size_t field = packet->transport_offset + offsetof(struct tcp_header, checksum);
+
+	if (!(vnet->flags & VNET_NEEDS_CSUM))
+		return;
+	memcpy(before, frame, packet->len);
+	ingress_complete_checksum(buf, packet);
+	memcpy(before + field, frame + field, sizeof(be16));
+	ALWAYS(!memcmp(before, frame, packet->len));
+}
+
+static void check_frame(struct world *w, const uint8_t *vnet, const uint8_t *data, size_t len)
+{
+	static uint8_t buf[INGRESS_BUFFER_LEN], answer[INGRESS_ANSWER_MAX];
+	struct packet packet;
+	enum ingress_result result;
+	size_t answer_len;
+
+	packet_parse(data, len, &packet); /* of the right size for the sanitizer */
+	memcpy(buf, vnet, VNET_HEADER_LEN);
+	memcpy(buf + VNET_HEADER_LEN, data, len);
+	result = ingress_frame(&w->ingress, buf, len, w->now_ns, &packet, answer, &answer_len);
+	switch (result) {
+	case INGRESS_TCP:
+	case INGRESS_OTHER:
+		check_ingress(w, buf, &packet, result);
+		check_complete(buf, &packet);
+		check_filter(w, buf + VNET_HEADER_LEN, &packet);
+		break;
+	case INGRESS_ANSWER:
+		check_answer(answer, answer_len);
+		break;
+	case INGRESS_DROP:
+		break;
+	}
+}
+
+/* Takes one frame; false at the end. */
+static bool next_frame(struct world *w, struct cursor *input, uint8_t settings)
+{
+	static const uint8_t no_offload[VNET_HEADER_LEN];
+	const uint8_t *vnet = no_offload, *head = cursor_take(input, 2);
+	uint8_t *copy;
+	size_t n;
+
+	if (!head)
+		return false;
+	if (settings & SETTING_VNET && !(vnet = cursor_take(input, VNET_HEADER_LEN)))
+		return false;
+	n = MIN((size_t)head[0] << 8 | head[1], input->left);
+	/* A copy of its own, so that a byte too far is seen. */
+	copy = malloc(n ? n : 1);
+	ALWAYS(copy);
+	memcpy(copy, cursor_take(input, n), n);
+	w->now_ns += settings & SETTING_SLOW ? 10 * NS_PER_SEC : 1;
+	check_frame(w, vnet, copy, n);
+	free(copy);
+	return true;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	uint8_t settings = len ? *data++ : 0;
-	struct policy policy = policy_make(!(settings & SETTING_NO_IPV6));
-	struct counters counters = {0};
-	int64_t now_ns = 0;
-	struct filter filter;
-	size_t left = len ? len - 1 : 0;
+	struct cursor input = {.at = data, .left = len};
+	const uint8_t *settings = cursor_take(&input, 1);
+	struct world w;
 
-	filter_init(&filter, &policy, settings & SETTING_LARGE_MTU ? 65520 : 1500, &counters);
-	while (left >= 2) {
-		size_t n = MIN((size_t)data[0] << 8 | data[1], left - 2);
-		/* A copy of its own, so that a byte too far is seen. */
-		uint8_t *copy = malloc(n ? n : 1);
-
-		REQUIRE(copy);
-		memcpy(copy, data + 2, n);
-		now_ns += settings & SETTING_SLOW ? 10 * NS_PER_SEC : 1;
-		check_frame(&filter, copy, n, now_ns);
-		free(copy);
-		data += 2 + n;
-		left -= 2 + n;
-	}
-	filter_done(&filter);
+	if (!settings)
+		return 0;
+	world_init(&w, *settings);
+	while (next_frame(&w, &input, *settings))
+		;
+	ingress_done(&w.ingress);
 	return 0;
 }

@@ -52,20 +52,26 @@ static inline uint8_t *frame_transport(struct frame *f)
 	return f->b + 14 + (frame_is_ip4(f) ? (f->b[14] & 15) * 4 : 40);
 }
 
+/* The sum over the pseudo header, 0 for ICMP over IPv4: what a checksum's field holds as long as it
+ * is partial. */
+static inline uint32_t frame_pseudo_sum(struct frame *f, size_t frame_len)
+{
+	uint8_t tail[4] = {0, frame_is_ip4(f) ? f->b[23] : f->b[20]};
+
+	if (frame_is_ip4(f) && f->b[23] == 1)
+		return 0;
+	put16(tail + 2, (uint32_t)(f->b + frame_len - frame_transport(f)));
+	return naive_sum(frame_is_ip4(f) ? naive_sum(0, f->b + 26, 8) : naive_sum(0, f->b + 22, 32),
+		tail, 4);
+}
+
 /* The sum over pseudo header, transport header and data: 0xffff when the checksum is right. */
 static inline uint32_t frame_transport_sum(struct frame *f, size_t frame_len)
 {
 	uint8_t *transport = frame_transport(f);
-	size_t len = (size_t)(f->b + frame_len - transport);
-	uint8_t tail[4] = {0, frame_is_ip4(f) ? f->b[23] : f->b[20]};
-	uint32_t sum = 0;
 
-	put16(tail + 2, (uint32_t)len);
-	if (!frame_is_ip4(f) || f->b[23] != 1)
-		sum = naive_sum(
-			frame_is_ip4(f) ? naive_sum(0, f->b + 26, 8) : naive_sum(0, f->b + 22, 32),
-			tail, 4);
-	return naive_sum(sum, transport, len);
+	return naive_sum(
+		frame_pseudo_sum(f, frame_len), transport, (size_t)(f->b + frame_len - transport));
 }
 
 static inline void frame_fix_ip4(struct frame *f)
@@ -76,12 +82,27 @@ static inline void frame_fix_ip4(struct frame *f)
 	put16(f->b + 24, ~naive_sum(0, f->b + 14, header_len) & 0xffff);
 }
 
+/* NULL: none that is known here. */
+static inline uint8_t *frame_checksum_field(struct frame *f)
+{
+	switch (frame_is_ip4(f) ? f->b[23] : f->b[20]) {
+	case 1:
+	case 58:
+		return frame_transport(f) + 2;
+	case 6:
+		return frame_transport(f) + 16;
+	case 17:
+		return frame_transport(f) + 6;
+	default:
+		return NULL;
+	}
+}
+
 static inline void frame_fix_transport(struct frame *f)
 {
-	uint8_t protocol = frame_is_ip4(f) ? f->b[23] : f->b[20];
-	uint8_t *at = frame_transport(f) + (protocol == 6 ? 16 : protocol == 17 ? 6 : 2);
+	uint8_t *at = frame_checksum_field(f);
 
-	if (protocol != 6 && protocol != 17 && protocol != 1 && protocol != 58)
+	if (!at)
 		return;
 	put16(at, 0);
 	put16(at, ~frame_transport_sum(f, f->len) & 0xffff);

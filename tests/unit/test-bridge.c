@@ -34,6 +34,7 @@ struct fixture {
 	struct loop loop;
 	struct counters counters;
 	struct policy policy;
+	struct icmp_limit icmp_limit;
 	struct bridge bridge;
 	struct hostfwd hostfwd;
 };
@@ -42,6 +43,7 @@ static void set_up(struct fixture *f, gconstpointer limit)
 {
 	const struct bridge_config config = {
 		.policy = &f->policy,
+		.icmp_limit = &f->icmp_limit,
 		.dhcp_start.s_addr = htonl(0x0a00020f),
 		.mtu = 1500,
 		.dns_enabled = true,
@@ -63,6 +65,7 @@ static void set_up(struct fixture *f, gconstpointer limit)
 				.host_loopback = true,
 			},
 	};
+	icmp_limit_init(&f->icmp_limit, &f->counters);
 	fake_link_init(&f->link);
 	fake_host_init(&f->host);
 	g_assert_cmpint(bridge_init(&f->bridge, &config, &f->link.link, &f->host.host, &f->loop,
@@ -145,23 +148,31 @@ static size_t tcp_frame(
 static void input(struct fixture *f, const uint8_t *frame, size_t len)
 {
 	uint8_t copy[LINK_FRAME_MAX];
+	struct packet packet;
 
 	memcpy(copy, frame, len);
-	bridge_input(&f->bridge, copy, len);
+	g_assert_cmpint(packet_parse(copy, len, &packet), ==, PACKET_OK);
+	bridge_input(&f->bridge, copy, &packet);
 	bridge_finish(&f->bridge);
 }
 
-/* So that libslirp knows where the guest is. */
-static void introduce_guest(struct fixture *f)
+static void arp_input(struct fixture *f)
 {
 	uint8_t arp[42] = {[14] = 0, 1, 8, 0, 6, 4, 0, 1};
-	GByteArray *reply;
 
 	eth_header(arp, 0x0806);
 	memcpy(arp + 22, guest_mac, 6);
 	put32(arp + 28, GUEST);
 	put32(arp + 38, GATEWAY);
 	input(f, arp, sizeof(arp));
+}
+
+/* So that libslirp knows where the guest is. */
+static void introduce_guest(struct fixture *f)
+{
+	GByteArray *reply;
+
+	arp_input(f);
 	reply = fake_link_take(&f->link);
 	g_assert_nonnull(reply);
 	g_assert_cmpuint(reply->data[21], ==, 2); /* a reply */
@@ -182,32 +193,33 @@ static void test_down_link_drops(struct fixture *f, gconstpointer unused)
 {
 	introduce_guest(f);
 	f->link.is_down = true;
-	uint8_t frame[64];
-	size_t len = tcp_frame(frame, 0x7f000001, 80, TCP_SYN, 1, 0);
-
-	input(f, frame, len);
+	arp_input(f);
 	g_assert_cmpuint(f->counters.value[COUNTER_FRAMES_OUT_DROPPED], ==, 1);
 	f->bridge.link = NULL;
-	input(f, frame, len);
+	arp_input(f);
 	g_assert_cmpuint(f->counters.value[COUNTER_FRAMES_OUT_DROPPED], ==, 2);
 }
 
-/* The host's own loopback by its own name: refused with ICMP net unreachable, no socket made. */
-static void test_policy(struct fixture *f, gconstpointer unused)
+/* What is for the TFTP server: refused with ICMP port unreachable, no socket made. */
+static void test_answer(struct fixture *f, gconstpointer unused)
 {
-	uint8_t frame[64];
-	size_t len = tcp_frame(frame, 0x7f000001, 80, TCP_SYN, 1, 0);
+	uint8_t frame[64] = {0}, *ip = frame + ETH_LEN, *udp = ip + IP_LEN;
 	GByteArray *answer;
 
 	introduce_guest(f);
-	input(f, frame, len);
+	tcp_frame(frame, GATEWAY, 69, 0, 0, 0);
+	ip[9] = IPPROTO_UDP;
+	put16(ip + 10, 0);
+	put16(ip + 10, checksum(ip, IP_LEN, 0));
+	put16(udp + 4, TCP_LEN);
+	input(f, frame, ETH_LEN + IP_LEN + TCP_LEN);
 	g_assert_cmpuint(f->bridge.interest.n_open, ==, 0);
 	g_assert_cmpuint(f->counters.value[COUNTER_POLICY_REFUSED], ==, 1);
 	answer = fake_link_take(&f->link);
 	g_assert_nonnull(answer);
 	g_assert_cmpuint(answer->data[ETH_LEN + 9], ==, IPPROTO_ICMP);
 	g_assert_cmpuint(answer->data[ETH_LEN + IP_LEN], ==, 3);
-	g_assert_cmpuint(answer->data[ETH_LEN + IP_LEN + 1], ==, 0);
+	g_assert_cmpuint(answer->data[ETH_LEN + IP_LEN + 1], ==, 3);
 	g_byte_array_unref(answer);
 }
 
@@ -470,7 +482,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	ADD("arp", 0, test_arp);
 	ADD("down-link-drops", 0, test_down_link_drops);
-	ADD("policy", 0, test_policy);
+	ADD("answer", 0, test_answer);
 	ADD("connection", 0, test_connection);
 	ADD("router-advertisement", 0, test_router_advertisement);
 	ADD("forward-backlog", 0, test_forward_backlog);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <libslirp.h>
 
-#include "filter-fixture.h"
+#include "path-fixture.h"
 
 struct dhcp {
 	uint8_t type; /* 0: plain BOOTP */
@@ -37,7 +37,7 @@ static void test_dhcp_malformed(void)
 {
 	static const struct dhcp discover = {.type = 1, .mac = 1};
 
-	set_up(MTU);
+	set_up();
 	frame_dhcp(discover);
 	expect_pass();
 	frame.b[33] = 9; /* without an address, to somebody else */
@@ -64,7 +64,7 @@ static void test_dhcp_malformed(void)
 
 static void test_dhcp_no_lease_left(void)
 {
-	set_up(MTU);
+	set_up();
 	for (uint8_t i = 0; i < DHCP_LEASES_MAX; i++) {
 		frame_dhcp((struct dhcp){.type = 1, .mac = i + 1});
 		expect_pass();
@@ -140,8 +140,8 @@ static Slirp *slirp_make(void)
 		.vnetmask = policy.netmask,
 		.vhost = policy.gateway,
 		.vnameserver = policy.dns,
-		.if_mtu = MTU,
-		.if_mru = MTU,
+		.if_mtu = 1500,
+		.if_mru = 1500,
 		.disable_host_loopback = true,
 	};
 
@@ -168,19 +168,18 @@ static void test_dhcp_books(void)
 	for (int round = 0; round < 40; round++) {
 		Slirp *slirp;
 
-		set_up(MTU);
+		set_up();
 		slirp = slirp_make();
 		for (int i = 0; i < 100; i++) {
 			struct dhcp dhcp = dhcp_random();
-			enum filter_result result;
+			enum verdict result;
 
 			frame_dhcp(dhcp);
 			result = go();
 			n_sent = 0;
 			slirp_input(slirp, frame.b, (int)frame.len);
-			g_assert_cmpint(
-				n_sent, ==, result == FILTER_PASS && answered_types[dhcp.type]);
-			stopped |= result == FILTER_DROP;
+			g_assert_cmpint(n_sent, ==, result == PASS && answered_types[dhcp.type]);
+			stopped |= result == DROP;
 		}
 		slirp_cleanup(slirp);
 		tear_down();
@@ -191,6 +190,7 @@ static void test_dhcp_books(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	with_filter = true;
 	g_test_add_func("/dhcp-guard/malformed", test_dhcp_malformed);
 	g_test_add_func("/dhcp-guard/no-lease-left", test_dhcp_no_lease_left);
 	g_test_add_func("/dhcp-guard/books", test_dhcp_books);

@@ -5,19 +5,22 @@
 #include "base/util.h"
 #include "flow/policy.h"
 
-static enum policy_verdict ask(const char *address, uint8_t proto, bool host_loopback)
+static struct ip_addr addr_of(const char *address)
 {
-	struct policy policy = {.ipv6 = true, .host_loopback = host_loopback};
-	struct ip_addr addr;
 	struct in_addr v4;
 	struct in6_addr v6;
 
-	if (inet_pton(AF_INET, address, &v4) == 1) {
-		addr = ip_addr_of_v4(v4);
-	} else {
-		g_assert_cmpint(inet_pton(AF_INET6, address, &v6), ==, 1);
-		addr = ip_addr_of_v6(&v6);
-	}
+	if (inet_pton(AF_INET, address, &v4) == 1)
+		return ip_addr_of_v4(v4);
+	g_assert_cmpint(inet_pton(AF_INET6, address, &v6), ==, 1);
+	return ip_addr_of_v6(&v6);
+}
+
+static enum policy_verdict ask(const char *address, uint8_t proto, bool host_loopback)
+{
+	struct policy policy = {.ipv6 = true, .host_loopback = host_loopback};
+	struct ip_addr addr = addr_of(address);
+
 	return policy_check(&policy, &addr, proto);
 }
 
@@ -81,6 +84,45 @@ static void test_family(void)
 	g_assert_cmpint(policy_check(&policy, &addr, IPPROTO_TCP), ==, POLICY_UNREACHABLE);
 }
 
+static void test_who_is_meant(void)
+{
+	static const struct {
+		const char *address;
+		bool gateway, dhcp_server, directed_broadcast;
+	} rows[] = {
+		{"10.1.2.2", true, true, false},
+		{"10.1.2.3", false, false, false},
+		{"10.1.3.255", false, false, true},
+		{"10.1.2.255", false, false, false},
+		{"255.255.255.255", false, true, false},
+		{"224.0.0.1", false, false, false},
+		{"fd00::2", true, true, false},
+		{"fd00::3", false, false, false},
+		{"ff02::1:2", false, true, false},
+		{"ff05::1:3", false, false, false},
+		{"::ffff:10.1.2.2", false, false, false},
+		{"::ffff:10.1.3.255", false, false, false},
+	};
+	const struct policy policy = {
+		.network.s_addr = htonl(0x0a010200),
+		.netmask.s_addr = htonl(0xfffffe00),
+		.gateway.s_addr = htonl(0x0a010202),
+		.dns.s_addr = htonl(0x0a010203),
+		.gateway6.s6_addr = {0xfd, [15] = 2},
+		.dns6.s6_addr = {0xfd, [15] = 3},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct ip_addr addr = addr_of(rows[i].address);
+
+		g_test_message("%s", rows[i].address);
+		g_assert_cmpint(policy_is_gateway(&policy, &addr), ==, rows[i].gateway);
+		g_assert_cmpint(policy_is_dhcp_server(&policy, &addr), ==, rows[i].dhcp_server);
+		g_assert_cmpint(policy_is_directed_broadcast(&policy, &addr), ==,
+			rows[i].directed_broadcast);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -88,5 +130,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/refused", test_refused);
 	g_test_add_func("/policy/link-local", test_link_local);
 	g_test_add_func("/policy/family", test_family);
+	g_test_add_func("/policy/who-is-meant", test_who_is_meant);
 	return g_test_run();
 }

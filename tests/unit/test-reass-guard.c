@@ -288,6 +288,7 @@ static struct world {
 	struct loop loop;
 	struct counters counters;
 	struct policy policy;
+	struct icmp_limit icmp_limit;
 	struct bridge bridge;
 	/* The container's one connection. */
 	const struct ends *ends;
@@ -298,10 +299,10 @@ static struct world {
 
 static void input(void)
 {
-	static uint8_t buffer[FILTER_FRAME_MAX];
+	struct packet packet;
 
-	memcpy(buffer, frame.b, frame.len);
-	bridge_input(&w.bridge, buffer, frame.len);
+	g_assert_cmpint(packet_parse(frame.b, frame.len, &packet), ==, PACKET_OK);
+	bridge_input(&w.bridge, frame.b, &packet);
 	bridge_finish(&w.bridge);
 }
 
@@ -395,6 +396,7 @@ static void introduce(void)
 static void begin(const struct ends *ends, uint32_t n)
 {
 	const struct bridge_config config = {.policy = &w.policy,
+		.icmp_limit = &w.icmp_limit,
 		.mtu = 1500,
 		.dhcp_start.s_addr = htonl(0x0a00020f),
 		.descriptor_limit = 1024};
@@ -411,6 +413,7 @@ static void begin(const struct ends *ends, uint32_t n)
 	inet_pton(AF_INET, "10.0.2.3", &w.policy.dns);
 	inet_pton(AF_INET6, "fd00::2", &w.policy.gateway6);
 	inet_pton(AF_INET6, "fd00::3", &w.policy.dns6);
+	icmp_limit_init(&w.icmp_limit, &w.counters);
 	fake_link_init(&w.link);
 	fake_host_init(&w.host);
 	listen_on_loopback();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "filter-fixture.h"
+#include "path-fixture.h"
 
 static uint8_t datagram[65536];
 
@@ -32,7 +32,7 @@ static void datagram_make(uint32_t len)
 
 static void expect_datagram(uint32_t len)
 {
-	g_assert_cmpint(go(), ==, FILTER_PASS);
+	g_assert_cmpint(go(), ==, PASS);
 	g_assert_cmpuint(frame.len, ==, 34 + len);
 	g_assert_cmpuint(get16(frame.b + 16), ==, 20 + len);
 	g_assert_cmphex(get16(frame.b + 20), ==, 0);
@@ -45,7 +45,7 @@ static void test_fragments_any_order(void)
 	static const uint8_t orders[][3] = {
 		{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 
-	set_up(MTU);
+	set_up();
 	datagram_make(3001);
 	for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
 		for (int k = 0; k < 3; k++) {
@@ -65,7 +65,7 @@ static void test_fragments_largest(void)
 {
 	uint32_t start = 0;
 
-	set_up(MTU);
+	set_up();
 	datagram_make(65515);
 	for (; start + 1480 < 65515; start += 1480) {
 		fragment(9, start, 1480, true);
@@ -84,7 +84,7 @@ static void test_fragments_too_long_with_options(void)
 {
 	uint32_t start = 1480;
 
-	set_up(MTU);
+	set_up();
 	datagram_make(65515);
 	for (; start + 1480 < 65515; start += 1480) {
 		fragment(9, start, 1480, true);
@@ -102,7 +102,7 @@ static void test_fragments_too_long_with_options(void)
 
 static void test_fragments_impossible(void)
 {
-	set_up(MTU);
+	set_up();
 	datagram_make(3000);
 	fragment(1, 8, 9, true); /* no multiple of 8 */
 	expect_drop(COUNTER_DROP_FRAGMENT);
@@ -139,7 +139,7 @@ static void test_fragments_overlap(void)
 		{1000, 800, false}, /* the end before what is there */
 	};
 
-	set_up(MTU);
+	set_up();
 	datagram_make(3000);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		g_test_message("row %zu", i);
@@ -160,7 +160,7 @@ static void test_fragments_overlap(void)
 
 static void test_fragments_two_ends(void)
 {
-	set_up(MTU);
+	set_up();
 	datagram_make(3000);
 	fragment(3, 2000, 500, false);
 	expect_waits();
@@ -179,7 +179,7 @@ static void test_fragments_two_ends(void)
 
 static void test_fragments_expire(void)
 {
-	set_up(MTU);
+	set_up();
 	datagram_make(2000);
 	fragment(3, 0, 1000, true);
 	expect_waits();
@@ -199,7 +199,7 @@ static void test_fragments_expire(void)
 /* One more than fit: the oldest goes, all others are completed. */
 static void test_fragments_bounded(void)
 {
-	set_up(MTU);
+	set_up();
 	datagram_make(2000);
 	for (uint32_t id = 0; id <= REASSEMBLY_DATAGRAMS_MAX; id++) {
 		now_ns++;
@@ -221,7 +221,7 @@ static void test_fragments_kept_apart(void)
 {
 	static const size_t offsets[] = {18, 23, 26 + 3, 30 + 3};
 
-	set_up(MTU);
+	set_up();
 	datagram_make(2000);
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
 		fragment(3, 1000, 1000, false);
@@ -241,7 +241,7 @@ static void test_fragments_are_checked_whole(void)
 {
 	uint64_t cleared;
 
-	set_up(MTU);
+	set_up();
 	datagram_make(2000);
 	put16(datagram + 4, 2001);
 	fragment(3, 0, 1000, true);
@@ -259,7 +259,7 @@ static void test_fragments_are_checked_whole(void)
 		if (last)
 			expect_waits();
 	}
-	g_assert_cmpint(go(), ==, FILTER_PASS);
+	g_assert_cmpint(go(), ==, PASS);
 	g_assert_cmpuint(counters.value[COUNTER_URGENT_CLEARED], ==, cleared + 1);
 	g_assert_cmphex(frame.b[34 + 13], ==, 0x18);
 	g_assert_cmphex(frame_transport_sum(&frame, frame.len), ==, 0xffff);
@@ -269,6 +269,7 @@ static void test_fragments_are_checked_whole(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	with_filter = true;
 	g_test_add_func("/reassembly/any-order", test_fragments_any_order);
 	g_test_add_func("/reassembly/largest", test_fragments_largest);
 	g_test_add_func("/reassembly/too-long", test_fragments_too_long_with_options);

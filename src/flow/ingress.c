@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow/ingress.h"
+
+#include "wire/checksum.h"
+#include "wire/icmp.h"
+#include "wire/ip4.h"
+#include "wire/ip6.h"
+#include "wire/tcp.h"
+#include "wire/udp.h"
+
+/* One frame on its way through. */
+struct visit {
+	struct ingress *ingress;
+	struct vnet_header *vnet;
+	uint8_t *frame;
+	struct packet *packet;
+	int64_t now_ns;
+	uint8_t *answer;
+	size_t *ret_answer_len;
+};
+
+void ingress_init(struct ingress *ingress, const struct policy *policy,
+	struct icmp_limit *icmp_limit, bool verify_tcp, struct counters *counters)
+{
+	*ingress = (struct ingress){
+		.policy = policy,
+		.icmp_limit = icmp_limit,
+		.counters = counters,
+		.verify_tcp = verify_tcp,
+	};
+	reassembly_init(&ingress->reassembly, counters);
+}
+
+void ingress_done(struct ingress *ingress)
+{
+	reassembly_done(&ingress->reassembly);
+}
+
+static enum ingress_result drop(struct visit *v, enum counter reason)
+{
+	count(v->ingress->counters, reason);
+	return INGRESS_DROP;
+}
+
+static enum ingress_result drop_outcome(struct visit *v, enum packet_outcome outcome)
+{
+	switch (outcome) {
+	case PACKET_TRUNCATED:
+		return drop(v, COUNTER_DROP_TRUNCATED);
+	case PACKET_BAD_CHECKSUM:
+		return drop(v, COUNTER_DROP_CHECKSUM);
+	case PACKET_BAD_FRAGMENT:
+		return drop(v, COUNTER_DROP_FRAGMENT);
+	case PACKET_UNKNOWN_ETHERTYPE:
+		return drop(v, COUNTER_DROP_ETHERTYPE);
+	case PACKET_BAD_HEADER:
+	default:
+		return drop(v, COUNTER_DROP_HEADER);
+	}
+}
+
+static const void *transport(const struct visit *v)
+{
+	return v->frame + v->packet->transport_offset;
+}
+
+/* --- the virtio-net header --- */
+
+/* The only segments are TCP's, of the family that the frame has. */
+static bool gso_is_sane(const struct visit *v)
+{
+	uint16_t ethertype;
+
+	switch (v->vnet->gso_type) {
+	case VNET_GSO_NONE:
+		return true;
+	case VNET_GSO_TCP4:
+	case VNET_GSO_TCP4 | VNET_GSO_ECN:
+		ethertype = ETH_TYPE_IP4;
+		break;
+	case VNET_GSO_TCP6:
+	case VNET_GSO_TCP6 | VNET_GSO_ECN:
+		ethertype = ETH_TYPE_IP6;
+		break;
+	default:
+		return false;
+	}
+	return v->packet->ethertype == ethertype && v->packet->protocol == IPPROTO_TCP &&
+		!v->packet->is_fragment && le16_get(v->vnet->gso_size) != 0;
+}
+
+/* Where the transport header has its checksum; for a packet with transport_header_len only. */
+static uint32_t checksum_field_of(const struct packet *packet)
+{
+	switch (packet->protocol) {
+	case IPPROTO_TCP:
+		return offsetof(struct tcp_header, checksum);
+	case IPPROTO_UDP:
+		return offsetof(struct udp_header, checksum);
+	default:
+		return offsetof(struct icmp_header, checksum);
+	}
+}
+
+/* A checksum that is still to be computed is the packet's own, or that of a packet within (VXLAN's
+ * over UDP, as Linux 6.18 leaves it), behind every header that was looked at here. */
+static bool csum_is_sane(const struct visit *v)
+{
+	const struct packet *packet = v->packet;
+	uint32_t start = le16_get(v->vnet->csum_start), offset = le16_get(v->vnet->csum_offset);
+
+	if (!(v->vnet->flags & VNET_NEEDS_CSUM))
+		return true;
+	if (packet->ethertype == ETH_TYPE_ARP || packet->is_fragment)
+		return false;
+	if (packet->transport_header_len && start == packet->transport_offset)
+		return offset == checksum_field_of(packet);
+	return packet->protocol != IPPROTO_TCP &&
+		start >= packet->transport_offset + packet->transport_header_len &&
+		start + offset + sizeof(be16) <= packet->len;
+}
+
+/* The field holds the pseudo header's sum, if there is one. A sum of 0 would say "none" in UDP, and
+ * is the same as 0xffff elsewhere (RFC 768, RFC 1624). */
+void ingress_complete_checksum(uint8_t *buf, const struct packet *packet)
+{
+	struct vnet_header *vnet = (struct vnet_header *)buf;
+
+	if (vnet->flags & VNET_NEEDS_CSUM) {
+		uint32_t start = le16_get(vnet->csum_start);
+		uint8_t *data = buf + VNET_HEADER_LEN + start;
+		be16 sum = checksum_finish(checksum_add(0, data, packet->len - start));
+
+		if (!be16_get(sum))
+			sum = be16_of(0xffff);
+		memcpy(data + le16_get(vnet->csum_offset), &sum, sizeof(sum));
+	}
+	*vnet = (struct vnet_header){0};
+}
+
+static bool tcp_checksum_is_right(const struct visit *v)
+{
+	const struct packet *packet = v->packet;
+	uint64_t sum;
+
+	if (packet->ethertype == ETH_TYPE_IP4) {
+		const struct ip4_header *ip =
+			(const struct ip4_header *)(v->frame + ETH_HEADER_LEN);
+
+		sum = checksum_pseudo4(
+			ip->src, ip->dst, IPPROTO_TCP, (uint16_t)packet->transport_len);
+	} else {
+		const struct ip6_header *ip =
+			(const struct ip6_header *)(v->frame + ETH_HEADER_LEN);
+
+		sum = checksum_pseudo6(&ip->src, &ip->dst, IPPROTO_TCP, packet->transport_len);
+	}
+	return !be16_get(checksum_finish(checksum_add(sum, transport(v), packet->transport_len)));
+}
+
+/* --- who speaks --- */
+
+/* A host that has no address yet asks for one or reports groups (RFC 1122 3.2.1.3(a)). */
+static bool may_lack_address4(const struct visit *v)
+{
+	const struct udp_header *udp = transport(v);
+
+	if (v->packet->protocol != IPPROTO_UDP || !v->packet->transport_header_len)
+		return v->packet->protocol == IPPROTO_IGMP;
+	return be16_get(udp->dst_port) == UDP_PORT_DHCP_SERVER &&
+		policy_is_dhcp_server(v->ingress->policy, &v->packet->dst);
+}
+
+/* Duplicate address detection and router solicitation (RFC 4861), group reports (RFC 3810). */
+static bool may_lack_address6(const struct visit *v)
+{
+	const struct icmp_header *icmp = transport(v);
+
+	if (v->packet->protocol != IPPROTO_ICMPV6 || !v->packet->transport_header_len)
+		return false;
+	switch (icmp->type) {
+	case ICMP6_MLD_REPORT:
+	case ICMP6_MLD_DONE:
+	case ICMP6_MLD2_REPORT:
+	case ICMP6_ROUTER_SOLICITATION:
+	case ICMP6_NEIGHBOR_SOLICITATION:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool source4_is_sane(const struct visit *v)
+{
+	uint32_t src = ntohl(ip_addr_v4(&v->packet->src).s_addr);
+
+	if (src == INADDR_ANY)
+		return may_lack_address4(v);
+	return src >> 24 != 0 && src >> 24 != IN_LOOPBACKNET && src >> 28 < 0xe &&
+		!policy_is_directed_broadcast(v->ingress->policy, &v->packet->src);
+}
+
+static bool source6_is_sane(const struct visit *v)
+{
+	const struct in6_addr *src = &v->packet->src.in6;
+
+	if (IN6_IS_ADDR_UNSPECIFIED(src))
+		return may_lack_address6(v);
+	return !IN6_IS_ADDR_MULTICAST(src) && !IN6_IS_ADDR_LOOPBACK(src) &&
+		!IN6_IS_ADDR_V4MAPPED(src) && !IN6_IS_ADDR_V4COMPAT(src);
+}
+
+/* Source routes would go where nobody looked (RFC 7126 4.3, RFC 5095). */
+static bool ip_is_sane(const struct visit *v)
+{
+	const struct eth_header *eth = (const struct eth_header *)v->frame;
+
+	if (eth_addr_is_group(&eth->src) || v->packet->ttl == 0 || v->packet->source_routed)
+		return false;
+	return v->packet->ethertype == ETH_TYPE_IP4 ? source4_is_sane(v) : source6_is_sane(v);
+}
+
+/* --- the way --- */
+
+static enum ingress_result pass_other(struct visit *v)
+{
+	ingress_complete_checksum((uint8_t *)v->vnet, v->packet);
+	return INGRESS_OTHER;
+}
+
+static enum ingress_result visit_tcp(struct visit *v)
+{
+	if (!v->ingress->verify_tcp) {
+		ingress_complete_checksum((uint8_t *)v->vnet, v->packet);
+		return INGRESS_TCP;
+	}
+	if (!(v->vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID)) && !tcp_checksum_is_right(v))
+		return drop(v, COUNTER_DROP_CHECKSUM);
+	return INGRESS_TCP;
+}
+
+static enum ingress_result visit_transport(struct visit *v)
+{
+	return v->packet->protocol == IPPROTO_TCP ? visit_tcp(v) : pass_other(v);
+}
+
+/* A datagram that is complete is parsed like any other; its last fragment's virtio-net header says
+ * nothing about it. No stack here knows fragments of IPv6. */
+static enum ingress_result visit_fragment(struct visit *v)
+{
+	enum packet_outcome outcome;
+	size_t len;
+
+	if (v->packet->ethertype == ETH_TYPE_IP6)
+		return drop(v, COUNTER_DROP_FRAGMENT);
+	if (reassembly_add(&v->ingress->reassembly, v->packet, v->frame, v->now_ns, &len) !=
+		REASSEMBLY_COMPLETE)
+		return INGRESS_DROP;
+	*v->vnet = (struct vnet_header){0};
+	outcome = packet_parse(v->frame, len, v->packet);
+	if (outcome != PACKET_OK)
+		return drop_outcome(v, outcome);
+	return ip_is_sane(v) ? visit_transport(v) : drop(v, COUNTER_DROP_HEADER);
+}
+
+static enum ingress_result refuse(struct visit *v, uint8_t code4, uint8_t code6)
+{
+	const struct ingress *ingress = v->ingress;
+
+	count(ingress->counters, COUNTER_POLICY_REFUSED);
+	*v->ret_answer_len =
+		unreachable_answer(ingress->policy, ingress->icmp_limit, v->frame, v->packet,
+			v->packet->ethertype == ETH_TYPE_IP4 ? code4 : code6, v->now_ns, v->answer);
+	return *v->ret_answer_len ? INGRESS_ANSWER : INGRESS_DROP;
+}
+
+static enum ingress_result visit_ip(struct visit *v)
+{
+	if (!ip_is_sane(v))
+		return drop(v, COUNTER_DROP_HEADER);
+	if (policy_check(v->ingress->policy, &v->packet->dst, v->packet->protocol) != POLICY_PASS)
+		return refuse(v, ICMP_NET_UNREACHABLE, ICMP6_NO_ROUTE);
+	return v->packet->is_fragment ? visit_fragment(v) : visit_transport(v);
+}
+
+enum ingress_result ingress_frame(struct ingress *ingress, uint8_t *buf, size_t len, int64_t now_ns,
+	struct packet *ret_packet, uint8_t *answer, size_t *ret_answer_len)
+{
+	struct visit v = {
+		.ingress = ingress,
+		.vnet = (struct vnet_header *)buf,
+		.frame = buf + VNET_HEADER_LEN,
+		.packet = ret_packet,
+		.now_ns = now_ns,
+		.answer = answer,
+		.ret_answer_len = ret_answer_len,
+	};
+	enum packet_outcome outcome;
+
+	if (len > INGRESS_FRAME_MAX)
+		return drop(&v, COUNTER_DROP_OVERSIZED);
+	outcome = packet_parse(v.frame, len, ret_packet);
+	if (ret_packet->ethertype == ETH_TYPE_IP6 && !ingress->policy->ipv6)
+		return drop(&v, COUNTER_DROP_IPV6_DISABLED);
+	if (outcome != PACKET_OK)
+		return drop_outcome(&v, outcome);
+	if (!gso_is_sane(&v))
+		return drop(&v, COUNTER_DROP_GSO);
+	if (!csum_is_sane(&v))
+		return drop(&v, COUNTER_DROP_HEADER);
+	return ret_packet->ethertype == ETH_TYPE_ARP ? pass_other(&v) : visit_ip(&v);
+}
