@@ -106,7 +106,7 @@ static void take_signals(struct relay *relay)
 
 static void take_frames(struct relay *relay, uint32_t events)
 {
-	struct link *link = &relay->tap.link;
+	struct link *link = relay->link;
 	ssize_t n;
 
 	for (int i = 0; i < LINK_BATCH; i++) {
@@ -181,6 +181,7 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
 	bridge_finish(&relay->bridge);
+	pcap_link_flush(&relay->pcap);
 	report_refused_calls(relay);
 	return 0;
 }
@@ -239,7 +240,7 @@ void relay_stop(struct relay *relay)
 {
 	forward_close_all(relay->forward);
 	relay->bridge.link = NULL;
-	relay->tap.link.ops->close(&relay->tap.link);
+	relay->link->ops->close(relay->link);
 	api_server_free(relay->api);
 	relay->api = NULL;
 	agent_client_done(&relay->agent);
@@ -307,8 +308,8 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	};
 	int r;
 
-	r = bridge_init(&relay->bridge, &config, &relay->tap.link, &relay->hostsock.host,
-		&relay->loop, &relay->counters);
+	r = bridge_init(&relay->bridge, &config, relay->link, &relay->hostsock.host, &relay->loop,
+		&relay->counters);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "libslirp refuses its configuration");
 	hostfwd_init(&relay->hostfwd, &relay->bridge);
@@ -339,6 +340,10 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->api = parts->api;
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;
+	relay->link = &relay->tap.link;
+	if (parts->options->pcap)
+		relay->link = pcap_link_wrap(&relay->pcap, relay->link, &relay->loop.now_ns,
+			clock_wall_offset_ns(), &relay->counters);
 	set_policy(&relay->policy, parts->options);
 	hostsock_init(&relay->hostsock, &relay->loop);
 	r = start_bridge(relay, parts);
@@ -347,7 +352,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->forward = forward_new(&relay->hostfwd.backend);
 	if (!relay->forward)
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
-	if ((r = watch(relay, relay->tap.link.fd, EPOLLIN, HANDLE_LINK)) < 0 ||
+	if ((r = watch(relay, relay->link->fd, EPOLLIN, HANDLE_LINK)) < 0 ||
 		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
 		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
 		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
