@@ -49,6 +49,7 @@ static int tidy_inheritance(struct start *start)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGCHLD, SIG_DFL);
 	sigaction(SIGPIPE, &ignored, NULL);
+	sigaction(SIGXFSZ, &ignored, NULL); /* a capture or a log at the limit of RLIMIT_FSIZE */
 	for (int fd = 0; fd <= 2; fd++)
 		start->stdio_was_open[fd] = fcntl(fd, F_GETFD) >= 0;
 	return fd_fill_stdio();
@@ -144,6 +145,7 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 		.slirp4netns_role = options->personality == PERSONALITY_SLIRP4NETNS,
 		.same_userns = start->target.same_userns,
 		.keep_folder = api_server_folder(start->api),
+		.captures = options->pcap,
 		.target_userns = start->target.userns_fd,
 		.disabled_features = options->disabled_features,
 	};
@@ -211,6 +213,11 @@ static int open_link(struct start *start, struct tap_link *link)
 	link->link.offloads = start->tap.offloads;
 	link->link.queue_len = start->tap.queue_len;
 	return 0;
+}
+
+static int open_capture(const struct options *options, struct pcap_link *pcap)
+{
+	return options->pcap ? pcap_link_open(pcap, options->pcap, options->pcap_size) : 0;
 }
 
 /* From here on a signal is an event; before, it ends the program at once with nothing to clean up.
@@ -286,7 +293,8 @@ static int start_up(struct start *start, struct relay *relay)
 		return r;
 	fd_close(&start->target.netns_fd);
 	options_print_banner(&start->options);
-	if ((r = open_link(start, &relay->tap)) != 0 || (r = open_signals(start)) != 0 ||
+	if ((r = open_capture(&start->options, &relay->pcap)) != 0 ||
+		(r = open_link(start, &relay->tap)) != 0 || (r = open_signals(start)) != 0 ||
 		(r = open_api(start)) != 0)
 		return r;
 	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start)) != 0) {

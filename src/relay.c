@@ -115,7 +115,7 @@ static void take_signals(struct relay *relay)
 static void send_answer(struct relay *relay, size_t len)
 {
 	static uint8_t no_offload[LINK_HEADER_LEN];
-	struct link *link = &relay->tap.link;
+	struct link *link = relay->link;
 	const struct iovec iov[2] = {
 		{.iov_base = no_offload, .iov_len = sizeof(no_offload)},
 		{.iov_base = relay->answer, .iov_len = len},
@@ -180,7 +180,7 @@ static void adapt_batch(struct relay *relay, bool ran_dry)
 
 static void take_frames(struct relay *relay, uint32_t events)
 {
-	struct link *link = &relay->tap.link;
+	struct link *link = relay->link;
 	size_t n_bytes = 0;
 	ssize_t n = 0;
 
@@ -264,6 +264,7 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	relay->link_was_ready = relay->link_events;
 	bridge_finish(&relay->bridge);
 	relay->has_more = relay->tcp_is_ours && tcpflow_finish(&relay->tcpflow);
+	pcap_link_flush(&relay->pcap);
 	report_refused_calls(relay);
 	return 0;
 }
@@ -330,7 +331,7 @@ void relay_stop(struct relay *relay)
 	relay->bridge.link = NULL;
 	if (relay->tcp_is_ours)
 		tcpflow_link_gone(&relay->tcpflow);
-	relay->tap.link.ops->close(&relay->tap.link);
+	relay->link->ops->close(relay->link);
 	api_server_free(relay->api);
 	relay->api = NULL;
 	agent_client_done(&relay->agent);
@@ -407,8 +408,8 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	};
 	int r;
 
-	r = bridge_init(&relay->bridge, &config, &relay->tap.link, &relay->hostsock.host,
-		&relay->loop, &relay->counters);
+	r = bridge_init(&relay->bridge, &config, relay->link, &relay->hostsock.host, &relay->loop,
+		&relay->counters);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "libslirp refuses its configuration");
 	hostfwd_init(&relay->hostfwd, &relay->bridge);
@@ -421,7 +422,7 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 {
 	const struct tcpflow_config config = {
 		.policy = &relay->policy,
-		.link = &relay->tap.link,
+		.link = relay->link,
 		.host = &relay->hostsock.host,
 		.loop = &relay->loop,
 		.counters = &relay->counters,
@@ -429,7 +430,7 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 		.key = &relay->key,
 		.max_flows = (uint32_t)MIN(
 			descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
-		.queue_len = relay->tap.link.queue_len,
+		.queue_len = relay->link->queue_len,
 		.memory = TCP_MEMORY,
 	};
 	int r = siphash_key_random(&relay->key);
@@ -464,6 +465,10 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->api = parts->api;
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;
+	relay->link = &relay->tap.link;
+	if (parts->options->pcap)
+		relay->link = pcap_link_wrap(&relay->pcap, relay->link, &relay->loop.now_ns,
+			clock_wall_offset_ns(), &relay->counters);
 	set_policy(&relay->policy, parts->options);
 	icmp_limit_init(&relay->icmp_limit, &relay->counters);
 	relay->link_batch = 1;
@@ -479,7 +484,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->forward = forward_new(&relay->hostfwd.backend);
 	if (!relay->forward)
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
-	if ((r = watch(relay, relay->tap.link.fd, EPOLLIN, HANDLE_LINK)) < 0 ||
+	if ((r = watch(relay, relay->link->fd, EPOLLIN, HANDLE_LINK)) < 0 ||
 		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
 		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
 		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||

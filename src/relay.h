@@ -17,6 +17,7 @@
 #include "flow/policy.h"
 #include "forward/forward.h"
 #include "host/hostsock.h"
+#include "link/pcap.h"
 #include "link/tap.h"
 #include "setup/options.h"
 #include "slirp/bridge.h"
@@ -40,6 +41,8 @@ struct relay {
 	struct icmp_limit icmp_limit;
 	struct ingress ingress;
 	struct tap_link tap;
+	struct pcap_link pcap; /* around the tap, with --pcap */
+	struct link *link;     /* whichever of the two frames go through */
 	struct hostsock hostsock;
 	struct siphash_key key;
 	struct tcpflow tcpflow; /* with --stack=auto */
@@ -78,8 +81,8 @@ struct relay_parts {
 	bool link_is_up;
 };
 
-/* Everything that allocates or can fail, before the sandbox. relay->tap is set already. 0 or a
- * negative errno, logged. */
+/* Everything that allocates or can fail, before the sandbox. relay->tap is set already, and
+ * relay->pcap is open if it is wanted. 0 or a negative errno, logged. */
 int relay_init(struct relay *relay, const struct relay_parts *parts);
 /* Runs until something ends it; returns what. */
 enum relay_end relay_run(struct relay *relay);

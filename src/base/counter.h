@@ -44,6 +44,7 @@
 	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \
 	X(AGENT_REQUESTS, "agent_requests", "sockets asked of the netns agent")               \
 	X(AGENT_ERRORS, "agent_errors", "requests that the netns agent could not fulfil")     \
+	X(PCAP_DROPPED, "pcap_dropped", "frames that passed but are not in the capture")      \
 	X(SYSCALLS_REFUSED, "syscalls_refused", "system calls outside the sandbox's list")    \
 	X(LOG_DROPPED, "log_dropped", "log lines that would have blocked")
 

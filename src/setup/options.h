@@ -61,6 +61,8 @@ struct options {
 
 	const char *api_socket;
 	enum stack_kind stack;
+	const char *pcap;   /* NULL: no capture */
+	uint64_t pcap_size; /* of one file in bytes; 0: no limit */
 
 	bool enable_sandbox; /* asked for by name: failure is fatal; not with SANDBOX_OFF */
 	bool enable_seccomp; /* asked for by name: failure is fatal; not with disable_seccomp */
@@ -72,7 +74,7 @@ struct options {
 
 	/* The arguments of the options that are looked at only after all were parsed. */
 	const char *cidr_arg, *netns_type_arg, *target_type_arg, *outbound_arg, *outbound6_arg,
-		*macaddress_arg;
+		*macaddress_arg, *pcap_size_arg;
 };
 
 enum options_outcome {

@@ -13,6 +13,9 @@
 #include "base/log.h"
 #include "setup/cidr.h"
 
+/* Any frame fits into a file of this size (link/pcap.h has the same). */
+#define PCAP_SIZE_MIN (128 * 1024)
+
 /* RFC 791: every link carries 68 bytes; the kernel and libslirp refuse less. */
 #define MTU_MIN 68
 
@@ -298,6 +301,65 @@ static bool check_mac(struct options *options)
 	return true;
 }
 
+/* The power of two that a suffix stands for; -1: it is none. */
+static int shift_of_suffix(const char *suffix)
+{
+	if (*suffix == '\0')
+		return 0;
+	if (suffix[1] != '\0')
+		return -1;
+	switch (*suffix | 0x20) {
+	case 'k':
+		return 10;
+	case 'm':
+		return 20;
+	case 'g':
+		return 30;
+	default:
+		return -1;
+	}
+}
+
+/* Digits and a suffix, no more than a file can be long. */
+static bool parse_size(const char *text, uint64_t *ret_size)
+{
+	unsigned long long number;
+	char *end;
+	int shift;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	shift = shift_of_suffix(end);
+	if (errno || shift < 0 || number > (uint64_t)INT64_MAX >> shift)
+		return false;
+	*ret_size = (uint64_t)number << shift;
+	return true;
+}
+
+static bool check_pcap(struct options *options)
+{
+	const char *size = options->pcap_size_arg;
+
+	if (size && !options->pcap) {
+		log_error("--pcap-size needs --pcap");
+		return false;
+	}
+	if (size &&
+		(!parse_size(size, &options->pcap_size) ||
+			(options->pcap_size && options->pcap_size < PCAP_SIZE_MIN))) {
+		log_error("--pcap-size=%s: neither 0 nor a size from 128k on, such as 64M or 1G",
+			size);
+		return false;
+	}
+	if (options->pcap && strcmp(options->pcap, "-") == 0) {
+		log_error("--pcap=-: a file is needed, log lines go to the standard outputs");
+		return false;
+	}
+	return true;
+}
+
 static bool check_quit(const struct options *options)
 {
 	if (!options->quit_with_target)
@@ -330,7 +392,7 @@ static void settle_contradictions(struct options *options)
 bool options_check_values(struct options *options)
 {
 	if (!check_cidr(options) || !check_outbound(options) || !check_outbound6(options) ||
-		!check_mac(options) || !check_quit(options))
+		!check_mac(options) || !check_quit(options) || !check_pcap(options))
 		return false;
 	if (options->mtu < MTU_MIN) {
 		log_error("cannot set MTU to %u: the least is %d", options->mtu, MTU_MIN);

@@ -125,7 +125,7 @@ static int enter_landlock(const struct sandbox_plan *plan, enum sandbox_wish wis
  * Gives up: every system call that sandbox_rules.c does not name.
  * Must still be possible: what it names.
  */
-static int enter_seccomp(const struct sandbox_plan *plan, enum rule_process process)
+static int enter_seccomp(const struct sandbox_plan *plan, unsigned int processes)
 {
 	const char *step = "use what --disable-feature names";
 	int r = -EOPNOTSUPP;
@@ -133,7 +133,7 @@ static int enter_seccomp(const struct sandbox_plan *plan, enum rule_process proc
 	if (plan->seccomp == SANDBOX_NO)
 		return 0;
 	if (!feature_in(plan->disabled_features, FEATURE_SECCOMP))
-		r = sandbox_seccomp_enter(process, &step);
+		r = sandbox_seccomp_enter(processes, &step);
 	return r ? refused(plan->seccomp, r, "seccomp", step) : 0;
 }
 
@@ -155,7 +155,7 @@ int sandbox_enter(const struct sandbox_plan *plan)
 	parent_tie_renew(&tie);
 	r = enter_landlock(
 		plan, landlock_instead ? MAX(plan->landlock, plan->empty_root) : plan->landlock);
-	return r ? r : enter_seccomp(plan, RULE_RELAY);
+	return r ? r : enter_seccomp(plan, plan->captures ? RULE_RELAY | RULE_CAPTURE : RULE_RELAY);
 }
 
 int sandbox_enter_agent(const struct sandbox_plan *plan)

@@ -51,6 +51,7 @@
 #define AGENT     RULE_AGENT
 #define BOTH      (RULE_RELAY | RULE_AGENT)
 #define SANITIZER RULE_SANITIZER
+#define CAPTURE   RULE_CAPTURE
 
 const struct sandbox_rule sandbox_allowed[] = {
 	/* Waiting. */
@@ -129,6 +130,11 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"lseek", RELAY, {}, "libc closes a stream that it read"},
 	{"_llseek", RELAY, {}, "lseek() on 32 bits"},
 	{"unlinkat", RELAY, {}, "the API socket's name, at exit"},
+
+	/* Without a capture no descriptor but perhaps the log's is of a file that could be emptied.
+	 */
+	{"ftruncate", CAPTURE, {}, "a file of --pcap begins anew, or loses half a frame"},
+	{"ftruncate64", CAPTURE, {}, "ftruncate() on 32 bits"},
 
 	/* Memory: never executable. */
 	{"brk", BOTH, {}, "malloc"},

@@ -7,8 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In which process a call is allowed. RULE_SANITIZER rows hold in sanitizer builds, in both. */
-enum rule_process { RULE_RELAY = 1 << 0, RULE_AGENT = 1 << 1, RULE_SANITIZER = 1 << 2 };
+/* In which process a call is allowed. RULE_SANITIZER rows hold in sanitizer builds, in both;
+ * RULE_CAPTURE rows in a relay that writes a capture. */
+enum rule_process {
+	RULE_RELAY = 1 << 0,
+	RULE_AGENT = 1 << 1,
+	RULE_SANITIZER = 1 << 2,
+	RULE_CAPTURE = 1 << 3,
+};
 
 /* As a value: the process's own id, known only when the list is loaded. */
 #define RULE_OWN_PID UINT32_MAX

@@ -20,8 +20,9 @@ static void test_rows_are_sane(void)
 
 		g_assert_cmpuint(strlen(rule->reason), >, 3);
 		g_assert_cmpint(rule->processes, !=, 0);
-		g_assert_cmpint(
-			rule->processes & ~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER), ==, 0);
+		g_assert_cmpint(rule->processes &
+				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE),
+			==, 0);
 		for (size_t k = 0; k < ARRAY_SIZE(rule->when); k++) {
 			g_assert_cmpint(rule->when[k].index, <, 6);
 			g_assert_cmpuint(rule->when[k].value & ~rule->when[k].mask, ==, 0);
@@ -44,7 +45,7 @@ static void test_allowed_is_not_fatal(void)
 {
 	for (size_t i = 0; i < n_sandbox_allowed; i++)
 		for (size_t k = 0; k < n_sandbox_fatal; k++)
-			if (sandbox_allowed[i].processes & (RULE_RELAY | RULE_AGENT))
+			if (sandbox_allowed[i].processes & ~RULE_SANITIZER)
 				g_assert_cmpstr(sandbox_allowed[i].syscall, !=, sandbox_fatal[k]);
 }
 
@@ -194,6 +195,37 @@ static void listed_calls_work(const void *data)
 	free(big);
 	check(getrlimit(RLIMIT_NOFILE, &limit) == 0);
 	check(sandbox_refused_calls(&last) == 0);
+}
+
+static int empty_a_file(const struct sandbox_plan *plan)
+{
+	char path[] = "/tmp/nh-sandbox-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	check(fd >= 0 && unlink(path) == 0);
+	check(write(fd, "x", 1) == 1);
+	check(sandbox_enter(plan) == 0);
+	check(write(fd, "y", 1) == 1);
+	return ftruncate(fd, 0);
+}
+
+/* The files of a capture are opened before and emptied after, which Landlock knows to tell. */
+static void capture_empties_files(const void *data)
+{
+	struct sandbox_plan plan = only_seccomp();
+	int last;
+
+	plan.landlock = have_landlock() ? SANDBOX_MUST : SANDBOX_NO;
+	plan.captures = true;
+	check(empty_a_file(&plan) == 0);
+	check(sandbox_refused_calls(&last) == 0);
+}
+
+static void nobody_else_empties_files(const void *data)
+{
+	struct sandbox_plan plan = only_seccomp();
+
+	check(is_refused(empty_a_file(&plan)));
 }
 
 static void abort_in_seccomp(const void *data)
@@ -540,6 +572,8 @@ static const struct child_case cases[] = {
 	{"seccomp/unlisted-calls-are-counted", unlisted_calls_are_counted, NULL},
 	{"seccomp/blocked-sigsys-does-not-kill", blocked_sigsys_does_not_kill, NULL},
 	{"seccomp/listed-calls-work", listed_calls_work, NULL},
+	{"seccomp/capture-empties-files", capture_empties_files, NULL},
+	{"seccomp/nobody-else-empties-files", nobody_else_empties_files, NULL},
 	{"agent/keeps-little", agent_keeps_little, NULL},
 	{"agent/has-no-capability", agent_has_no_capability, NULL},
 	{"caps/root-keeps-port-cap", root_keeps_port_cap, NULL},
