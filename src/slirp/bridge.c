@@ -287,6 +287,24 @@ static void notice_ipv6(struct bridge *bridge, const struct packet *packet)
 	bridge_link_up(bridge);
 }
 
+/* ARP's and neighbour discovery's frames: libslirp books the address in them, but sends what waits
+ * for it only with the next frame or event. A datagram to a published port would wait until it
+ * expires. */
+static void notice_neighbor(struct bridge *bridge, const struct packet *packet)
+{
+	if (packet->ethertype == ETH_TYPE_ARP || packet->protocol == IPPROTO_ICMPV6)
+		bridge->heard_neighbor = true;
+}
+
+/* Told that waiting for events failed, libslirp looks at no socket. */
+static void send_waiting(struct bridge *bridge)
+{
+	if (!bridge->heard_neighbor)
+		return;
+	bridge->heard_neighbor = false;
+	slirp_pollfds_poll(bridge->slirp, 1, on_get_revents, bridge);
+}
+
 static bool inquire(
 	struct bridge *bridge, struct reass_inquiry *inquiry, uint8_t *probe, size_t probe_len)
 {
@@ -327,6 +345,7 @@ void bridge_input(struct bridge *bridge, uint8_t *frame, struct packet *packet)
 
 	begin(bridge);
 	notice_ipv6(bridge, packet);
+	notice_neighbor(bridge, packet);
 	switch (filter_packet(
 		&bridge->filter, frame, packet, bridge->loop->now_ns, answer, &answer_len)) {
 	case FILTER_PASS:
@@ -351,6 +370,7 @@ void bridge_finish(struct bridge *bridge)
 	if (!bridge->is_due && bridge->loop->now_ns < bridge->deadline_ns)
 		return;
 	begin(bridge);
+	send_waiting(bridge);
 	interest_begin(&bridge->interest);
 	slirp_pollfds_fill(bridge->slirp, &timeout_ms, on_add_poll, bridge);
 	interest_end(&bridge->interest);

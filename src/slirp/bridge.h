@@ -56,6 +56,7 @@ struct bridge {
 	bool has_begun;          /* its events of this turn were handed over */
 	bool listener_was_ready; /* in this turn, and libslirp was told */
 	bool new_forward;        /* a published port was added since the last list */
+	bool heard_neighbor;     /* in this turn: frames that wait for its address can go */
 	bool seen_ipv6;
 };
 

@@ -417,6 +417,51 @@ static void test_forward_backlog(struct fixture *f, gconstpointer unused)
 	g_assert_cmpint(ops->unbind(&f->hostfwd.backend, &rule), ==, 0);
 }
 
+static void connect_to(uint16_t port, int *ret_client)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(0x7f000001),
+		.sin_port = htons(port)};
+
+	*ret_client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	g_assert_cmpint(connect(*ret_client, (struct sockaddr *)&addr, sizeof(addr)), ==, -1);
+	g_assert_cmpint(errno, ==, EINPROGRESS);
+}
+
+/* What waits for the guest's hardware address goes when that is known, without another event. */
+static void test_forward_before_arp(struct fixture *f, gconstpointer unused)
+{
+	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
+	const struct forward_rule rule = rule_on(free_port());
+	uint8_t reply[42] = {[14] = 0, 1, 8, 0, 6, 4, 0, 2};
+	GByteArray *sent;
+	int fd, client;
+
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	bridge_finish(&f->bridge);
+	fd = only_watched_fd(f);
+	connect_to(rule.spec.host_port, &client);
+	bridge_ready(&f->bridge, f->host.fd[fd].handle, EPOLLIN);
+	bridge_finish(&f->bridge);
+	sent = fake_link_take(&f->link);
+	g_assert_nonnull(sent);
+	g_assert_cmpuint(sent->data[13], ==, 6); /* who has the guest's address? */
+	g_assert_null(fake_link_take(&f->link));
+	memcpy(reply + 32, sent->data + 22, 10);
+	g_byte_array_unref(sent);
+
+	eth_header(reply, 0x0806);
+	memcpy(reply + 22, guest_mac, 6);
+	put32(reply + 28, GUEST);
+	input(f, reply, sizeof(reply));
+	sent = fake_link_take(&f->link);
+	g_assert_nonnull(sent);
+	g_assert_cmpuint(sent->data[ETH_LEN + 9], ==, IPPROTO_TCP);
+	g_assert_cmpuint(sent->data[ETH_LEN + IP_LEN + 13], ==, TCP_SYN);
+	g_byte_array_unref(sent);
+	close(client);
+}
+
 /* With the limit at 64, all of which is the reserve: clients are reset, libslirp does not see them.
  */
 static void test_forward_refused(struct fixture *f, gconstpointer limit)
@@ -486,6 +531,7 @@ int main(int argc, char **argv)
 	ADD("connection", 0, test_connection);
 	ADD("router-advertisement", 0, test_router_advertisement);
 	ADD("forward-backlog", 0, test_forward_backlog);
+	ADD("forward-before-arp", 0, test_forward_before_arp);
 	ADD("forward-refused", 1, test_forward_refused);
 	ADD("listeners-rest", 1, test_listeners_rest);
 	ADD("unsent", 0, test_unsent);
