@@ -40,8 +40,8 @@ int buffer_pool_init(struct buffer_pool *pool, size_t size)
 	*pool = (struct buffer_pool){0};
 	n_large = (uint32_t)((size - size / SMALL_SHARE) / BUFFER_LARGE);
 	n_small = (uint32_t)((size - (size_t)n_large * BUFFER_LARGE) / BUFFER_SMALL);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	pool->memory = memory;
@@ -228,8 +228,8 @@ void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
 	byte_queue_drop(queue, pool, queue->len);
 }
 
-int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
-	int n_iov)
+int byte_queue_map(
+	const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov, int n_iov)
 {
 	size_t left = *len;
 	int n = 0;

@@ -159,8 +159,7 @@ static int set_up_and_connect(int fd, const struct host_dial *dial)
 	return 0;
 }
 
-static int hostsock_tcp_dial(
-	struct host *host, const struct host_dial *dial, struct handle handle)
+static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
 	cleanup_fd int fd =
 		socket(dial->addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

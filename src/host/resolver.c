@@ -8,7 +8,7 @@
 #include "base/fd.h"
 #include "base/util.h"
 
-#define PATH     "/etc/resolv.conf"
+#define PATH       "/etc/resolv.conf"
 #define RECHECK_NS NS_PER_SEC
 /* Beyond that nobody's resolver reads. */
 #define FILE_MAX 65536
@@ -26,8 +26,8 @@ static void set_defaults(struct resolver *resolver)
 }
 
 /* `text` is what follows the word "nameserver". A scope ("fe80::1%eth0") cannot be dialled here. */
-static void take_server(const char *text, size_t len, bool *had4, bool *had6,
-	struct resolver *resolver)
+static void take_server(
+	const char *text, size_t len, bool *had4, bool *had6, struct resolver *resolver)
 {
 	char word[INET6_ADDRSTRLEN + 1];
 	struct in6_addr in6;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What happens in which state: one table, one function per cell or per row of equal cells. The
- * picture is in states.h. A cell without a function cannot come to be; tests/script/matrix says why.
+ * picture is in states.h. A cell without a function cannot come to be; tests/script/matrix says
+ * why.
  */
 #include <errno.h>
 
@@ -413,16 +414,15 @@ static void vanished_idle(struct tcp_flow *flow, const struct tcp_segment *segme
 
 /* ---- the table ---- */
 
-#define SYNCHRONIZED                                              \
-	{                                                         \
-		[TCP_EVENT_SYN] = synchronized_syn,               \
-		[TCP_EVENT_RESET] = synchronized_reset,           \
-		[TCP_EVENT_SEGMENT] = synchronized_segment,       \
-		[TCP_EVENT_FAR_READY] = synchronized_far_ready,   \
-		[TCP_EVENT_FAR_ERROR] = synchronized_far_error,   \
-		[TCP_EVENT_RETRANSMIT] = synchronized_retransmit, \
-		[TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack, \
-		[TCP_EVENT_IDLE] = synchronized_idle,             \
+#define SYNCHRONIZED                                                                        \
+	{                                                                                   \
+		[TCP_EVENT_SYN] = synchronized_syn, [TCP_EVENT_RESET] = synchronized_reset, \
+		[TCP_EVENT_SEGMENT] = synchronized_segment,                                 \
+		[TCP_EVENT_FAR_READY] = synchronized_far_ready,                             \
+		[TCP_EVENT_FAR_ERROR] = synchronized_far_error,                             \
+		[TCP_EVENT_RETRANSMIT] = synchronized_retransmit,                           \
+		[TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack,                         \
+		[TCP_EVENT_IDLE] = synchronized_idle,                                       \
 	}
 
 static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {

@@ -19,7 +19,7 @@
 #define OUR_MSS PAYLOAD_MAX
 /* SYN-ACK: MSS, NOP, window scale. */
 #define OPTIONS_MAX 8
-#define HEADERS_MAX                                                                      \
+#define HEADERS_MAX \
 	(LINK_HEADER_LEN + ETH_HEADER_LEN + IP6_HEADER_LEN + TCP_HEADER_MIN + OPTIONS_MAX)
 /* Pieces of payload in one frame; small chunks may be many. */
 #define PIECES_MAX 7
@@ -123,7 +123,8 @@ static uint64_t payload_sum(uint64_t sum, const struct outgoing *out)
 		const struct iovec *piece = &out->payload[i];
 
 		if (is_odd) {
-			be16 part = checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
+			be16 part =
+				checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
 			uint8_t swapped[2] = {(uint8_t)~part.b[1], (uint8_t)~part.b[0]};
 
 			sum = checksum_add(sum, swapped, sizeof(swapped));
@@ -145,8 +146,8 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 	be16 pseudo;
 
 	if (!(offloads & LINK_CSUM)) {
-		tcp->checksum = checksum_finish(
-			payload_sum(checksum_add(sum, tcp, header_len), out));
+		tcp->checksum =
+			checksum_finish(payload_sum(checksum_add(sum, tcp, header_len), out));
 		return;
 	}
 	pseudo = checksum_finish(sum);
@@ -162,8 +163,8 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 }
 
 /* All headers but for the payload; returns their length. */
-static size_t put_headers(uint8_t *buf, const struct route *route, const struct outgoing *out,
-	uint32_t offloads)
+static size_t put_headers(
+	uint8_t *buf, const struct route *route, const struct outgoing *out, uint32_t offloads)
 {
 	struct vnet_header *vnet = (struct vnet_header *)buf;
 	struct eth_header *eth = (struct eth_header *)(buf + LINK_HEADER_LEN);
@@ -259,7 +260,8 @@ void tcp_send_syn_ack(struct tcp_flow *flow)
 
 	if (flow->has_window_scale) {
 		memcpy(out.options + 4,
-			(uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, flow->rcv_shift}, 4);
+			(uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, flow->rcv_shift},
+			4);
 		out.options_len = 8;
 	}
 	out.window = (uint16_t)window;
@@ -494,8 +496,8 @@ void tcp_send_unreachable(struct tcp_flow *flow, uint8_t code)
 
 	if (!config->link || packet_parse(frame + LINK_HEADER_LEN, len, &packet) != PACKET_OK)
 		return;
-	len = unreachable_answer(config->policy, config->icmp_limit, frame + LINK_HEADER_LEN, &packet,
-		code, tcp_now_ns(flow), answer + LINK_HEADER_LEN);
+	len = unreachable_answer(config->policy, config->icmp_limit, frame + LINK_HEADER_LEN,
+		&packet, code, tcp_now_ns(flow), answer + LINK_HEADER_LEN);
 	iov.iov_len = LINK_HEADER_LEN + len;
 	if (len)
 		put_on_link(flow->owner, &iov, 1);

@@ -6,8 +6,8 @@
  *
  *   up     container -> host: from the frame straight to send(2); what the socket does not take
  *          waits in `up`, and was acknowledged; the window tells how much may
- *   down   host -> container: from recv(2) to `down`, from there to the link, and it stays in `down`
- *          until the container has acknowledged it
+ *   down   host -> container: from recv(2) to `down`, from there to the link, and it stays in
+ * `down` until the container has acknowledged it
  *
  * State machine: tcpflow/states.h. Effects only through link_ops, host_ops and the timer heap.
  *
@@ -87,8 +87,8 @@ struct tcp_flow {
 	bool near_eof;   /* all of the container's stream is in `up`, or sent */
 	bool is_shut;    /* the host's socket was told of near_eof */
 	bool ack_owed, ack_now;
-	uint8_t n_in;     /* segments with data since we sent some */
-	uint8_t dialogue; /* how often in a row an answer came soon: output.c */
+	uint8_t n_in;            /* segments with data since we sent some */
+	uint8_t dialogue;        /* how often in a row an answer came soon: output.c */
 	uint32_t far_pace_s;     /* of the probes to the host, 0: its default */
 	struct host_error error; /* why dialling or a call on the socket failed */
 
@@ -100,7 +100,7 @@ struct tcp_flow {
 	int64_t heard_ns;            /* the container's last segment */
 	struct timer timer;
 
-	struct list ready; /* in tcpflow.ready */
+	struct list ready;  /* in tcpflow.ready */
 	struct list hungry; /* in tcpflow.hungry: waits for memory */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
