@@ -19,17 +19,31 @@
 
 static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
 {
-	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = n / DOWN_SHARE};
-	class->chunks = calloc(n, sizeof(struct chunk));
-	if (!class->chunks)
-		return -ENOMEM;
-	for (uint32_t i = n; i-- > 0;) {
-		class->chunks[i].data = memory + (size_t)i * size;
-		class->chunks[i].size = size;
-		class->chunks[i].next = class->free;
-		class->free = &class->chunks[i];
+	*class = (struct chunk_class){
+		.memory = memory,
+		.chunk_size = size,
+		.n_chunks = n,
+		.n_free = n,
+		.n_reserved = n / DOWN_SHARE,
+		.chunks = calloc(n, sizeof(struct chunk)),
+	};
+	return class->chunks ? 0 : -ENOMEM;
+}
+
+/* A chunk that was never used is made when it is needed, so that the pool costs nothing before. */
+static struct chunk *take_free(struct chunk_class *class)
+{
+	struct chunk *chunk = class->free;
+
+	if (chunk) {
+		class->free = chunk->next;
+		return chunk;
 	}
-	return 0;
+	chunk = &class->chunks[class->n_made];
+	chunk->data = class->memory + (size_t) class->n_made * class->chunk_size;
+	chunk->size = class->chunk_size;
+	class->n_made++;
+	return chunk;
 }
 
 int buffer_pool_init(struct buffer_pool *pool, size_t size)
@@ -81,9 +95,8 @@ bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side)
 
 static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
 {
-	struct chunk *chunk = class->free;
+	struct chunk *chunk = take_free(class);
 
-	class->free = chunk->next;
 	class->n_free--;
 	if (class == &pool->large)
 		pool->n_touched_free -= chunk->is_touched;
@@ -127,7 +140,7 @@ static void trim_small(struct buffer_pool *pool)
 
 	if (!pool->small_is_touched || small->n_free < small->n_chunks)
 		return;
-	madvise(small->chunks[0].data, (size_t)small->n_chunks * BUFFER_SMALL, MADV_DONTNEED);
+	madvise(small->memory, (size_t)small->n_made * BUFFER_SMALL, MADV_DONTNEED);
 	pool->small_is_touched = false;
 }
 

@@ -37,7 +37,10 @@ enum buffer_side {
 };
 
 struct chunk_class {
+	uint8_t *memory;
+	uint32_t chunk_size;
 	struct chunk *chunks;
+	uint32_t n_made;    /* of them were in use once */
 	struct chunk *free; /* last in, first out: warm in the cache */
 	uint32_t n_chunks, n_free, n_reserved;
 };

@@ -36,8 +36,6 @@
 #define TCP_UP_WINDOW (1024 * 1024)
 /* What of the stream to the container may be unacknowledged. */
 #define TCP_DOWN_WINDOW (1024 * 1024)
-/* The default of all buffers together. */
-#define TCP_MEMORY (64 * 1024 * 1024)
 
 /* How long nobody answers until the flow is ended: retransmissions, and probes. */
 #define TCP_GIVE_UP_NS (100 * NS_PER_SEC)
