@@ -303,16 +303,19 @@ struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t
 	if (len < LINK_HEADER_LEN ||
 		packet_parse(frame, len - LINK_HEADER_LEN, &packet) != PACKET_OK)
 		return NULL;
-	if (memcmp(&eth->dst, &near_mac, sizeof(near_mac)) != 0 || packet.ttl != 64) {
-		*ret_fault = "a wrong address or TTL";
+	if (memcmp(&eth->dst, &near_mac, sizeof(near_mac)) != 0) {
+		*ret_fault = "a frame to a wrong address";
 		return NULL;
 	}
 	if (packet.protocol != IPPROTO_TCP)
 		return take_icmp(world, frame, &packet, ret, ret_fault);
+	if (packet.ttl != 64)
+		*ret_fault = "a wrong TTL";
 	tcp = (const struct tcp_header *)(frame + packet.transport_offset);
 	c = find(world, &packet.dst, be16_get(tcp->dst_port), &packet.src, be16_get(tcp->src_port));
 	if (!c || memcmp(&eth->src, &our_mac, sizeof(our_mac)) != 0)
 		return NULL;
-	*ret_fault = take_tcp(world, c, (const struct vnet_header *)buf, &packet, tcp, ret);
+	if (!*ret_fault)
+		*ret_fault = take_tcp(world, c, (const struct vnet_header *)buf, &packet, tcp, ret);
 	return c;
 }

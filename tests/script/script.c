@@ -366,8 +366,14 @@ static void act(
 	} else if (words_accept(words, ">")) {
 		end_turn(script);
 		(is_near ? near_out : far_out)(script, c, words);
+	} else if (words_accept(words, "?")) {
+		end_turn(script);
+		if ((is_near ? &c->to_near : &c->to_far)->head)
+			(is_near ? near_out : far_out)(script, c, words);
+		else
+			words->at = words->n;
 	} else {
-		world_fail(script->world, "%s needs < or >", actor);
+		world_fail(script->world, "%s needs <, > or ?", actor);
 	}
 }
 
@@ -422,7 +428,7 @@ static void open_connection(struct script *script, const char *flow, struct word
 	static const struct {
 		const char *actor, *words;
 	} steps[] = {{"near", "< syn"}, {"far", "> dial"}, {"far", "< connected"},
-		{"near", "> syn-ack"}, {"near", "< ack"}};
+		{"near", "> syn-ack"}, {"near", "< ack"}, {"near", "? ack"}};
 	char copies[ARRAY_SIZE(steps)][64];
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
