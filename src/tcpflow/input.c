@@ -127,6 +127,9 @@ static void notice_keepalive(struct tcp_flow *flow, const struct tcp_segment *se
 
 	if (segment->seq != flow->rcv_nxt - 1 || segment->len > 1 || silent_s < 1 || flow->fd < 0)
 		return;
+	/* A probe of a closed window looks the same; and a FIN may come again. */
+	if (flow->rcv_edge == flow->rcv_nxt || segment->flags & TCP_FIN)
+		return;
 	if (flow->far_pace_s && flow->far_pace_s <= silent_s)
 		return;
 	flow->far_pace_s = (uint32_t)silent_s;
@@ -137,8 +140,8 @@ static void heard(struct tcp_flow *flow)
 {
 	flow->heard_ns = tcp_now_ns(flow);
 	flow->n_probes = 0;
-	/* What is in flight is answered by being acknowledged only. */
-	if (flow->snd_una == flow->snd_nxt)
+	/* What is in flight is answered by being acknowledged, or by a window that is closed. */
+	if (flow->snd_una == flow->snd_nxt || !flow->snd_wnd)
 		flow->unanswered_since_ns = CLOCK_NEVER;
 }
 
