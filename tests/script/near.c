@@ -99,6 +99,8 @@ static bool take_syn_word(struct script *script, struct conversation *c, struct 
 		frame->has_window_scale = !words_accept(words, "none");
 		c->near_shift =
 			frame->has_window_scale ? (uint8_t)words_number(script, words) : NO_SHIFT;
+		if (frame->has_window_scale)
+			c->near_window = WINDOW_DEFAULT >> c->near_shift << c->near_shift;
 	} else if (!strcmp(word, "new")) {
 		open_conversation(script, c, c->near_isn + words_number(script, words));
 		frame->seq = 0;
