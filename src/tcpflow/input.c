@@ -41,12 +41,13 @@ static enum tcp_event event_of(const struct tcp_segment *segment)
 	return N_TCP_EVENTS;
 }
 
-static bool is_to_group(const struct tcp_segment *segment)
+static bool is_to_group(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
 	const struct eth_header *eth = (const struct eth_header *)segment->frame;
 	const struct ip_addr *dst = &segment->packet->dst;
 
-	if (eth_addr_is_group(&eth->dst))
+	if (eth_addr_is_group(&eth->dst) ||
+		policy_is_directed_broadcast(tcpflow->config.policy, dst))
 		return true;
 	if (dst->family == AF_INET)
 		return ntohl(ip_addr_v4(dst).s_addr) >> 28 >= 0xe;
@@ -54,9 +55,9 @@ static bool is_to_group(const struct tcp_segment *segment)
 }
 
 /* A connection needs two ends that are one host each (RFC 9293 3.9.2.3), and ports. */
-static bool is_sane(const struct tcp_segment *segment)
+static bool is_sane(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
-	return !is_to_group(segment) && be16_get(segment->tcp->src_port) &&
+	return !is_to_group(tcpflow, segment) && be16_get(segment->tcp->src_port) &&
 		!(segment->flags & TCP_SYN && segment->flags & TCP_FIN);
 }
 
@@ -80,7 +81,7 @@ enum tcpflow_result tcpflow_input(
 	struct flow_key key;
 	struct flow *found;
 
-	if (!is_sane(&segment) || event == N_TCP_EVENTS) {
+	if (!is_sane(tcpflow, &segment) || event == N_TCP_EVENTS) {
 		count(tcpflow->config.counters, COUNTER_DROP_HEADER);
 		return TCPFLOW_TAKEN;
 	}
