@@ -144,6 +144,14 @@ static void trim_small(struct buffer_pool *pool)
 	pool->small_is_touched = false;
 }
 
+bool buffer_pool_has_waste(const struct buffer_pool *pool)
+{
+	const struct chunk_class *small = &pool->small;
+
+	return pool->n_touched_free ||
+		(pool->small_is_touched && small->n_free == small->n_chunks);
+}
+
 bool buffer_pool_trim(struct buffer_pool *pool)
 {
 	uint32_t n = 0, n_left = 0;
