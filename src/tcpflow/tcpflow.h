@@ -145,7 +145,7 @@ void tcpflow_done(struct tcpflow *tcpflow);
 /* A whole TCP segment (flow/ingress.h). */
 enum tcpflow_result tcpflow_input(
 	struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
-/* Answers a stray segment with a reset (RFC 9293 3.10.7.1). */
+/* Answers a stray segment with a reset, unless it is one (RFC 9293 3.10.7.1). */
 void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
 /* `events` are epoll's. */
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events);
