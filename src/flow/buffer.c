@@ -10,7 +10,7 @@
 
 /* What of the pool the small chunks get: an eighth. */
 #define SMALL_SHARE 8
-/* What the upward side leaves to the other one: a quarter of each kind. */
+/* What the upward side leaves to the other one: a quarter of each kind, rounded up. */
 #define DOWN_SHARE 4
 /* Chunks whose pages are given back in one call, so that the loop is not held up. */
 #define TRIM_BATCH 64
@@ -19,7 +19,8 @@
 
 static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
 {
-	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = n / DOWN_SHARE};
+	*class = (struct chunk_class){
+		.n_chunks = n, .n_free = n, .n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE};
 	class->chunks = calloc(n, sizeof(struct chunk));
 	if (!class->chunks)
 		return -ENOMEM;
@@ -40,8 +41,8 @@ int buffer_pool_init(struct buffer_pool *pool, size_t size)
 	*pool = (struct buffer_pool){0};
 	n_large = (uint32_t)((size - size / SMALL_SHARE) / BUFFER_LARGE);
 	n_small = (uint32_t)((size - (size_t)n_large * BUFFER_LARGE) / BUFFER_SMALL);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	pool->memory = memory;
@@ -228,8 +229,8 @@ void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
 	byte_queue_drop(queue, pool, queue->len);
 }
 
-int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
-	int n_iov)
+int byte_queue_map(
+	const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov, int n_iov)
 {
 	size_t left = *len;
 	int n = 0;
