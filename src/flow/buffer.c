@@ -80,6 +80,11 @@ bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side)
 	return !class_has(&pool->large, side);
 }
 
+bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side)
+{
+	return !class_has(&pool->large, side) && !class_has(&pool->small, side);
+}
+
 static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
 {
 	struct chunk *chunk = class->free;

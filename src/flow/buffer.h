@@ -63,6 +63,8 @@ void buffer_pool_done(struct buffer_pool *pool);
 bool buffer_pool_is_whole(const struct buffer_pool *pool);
 /* Whether the side would get no large chunk now. */
 bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side);
+/* Whether it would get none at all. */
+bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side);
 /* Gives free pages back that were not used since the call before, at most some MiB. Returns whether
  * it has to be called again some time later. */
 bool buffer_pool_trim(struct buffer_pool *pool);

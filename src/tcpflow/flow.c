@@ -257,7 +257,7 @@ static void feed_hungry(struct tcpflow *tcpflow)
 {
 	struct list *node;
 
-	while (!buffer_pool_is_short(&tcpflow->pool, BUFFER_DOWN) &&
+	while (!buffer_pool_is_empty(&tcpflow->pool, BUFFER_DOWN) &&
 		(node = list_take(&tcpflow->hungry)))
 		tcp_flow_schedule(container_of(node, struct tcp_flow, hungry));
 }
