@@ -19,8 +19,7 @@
 
 static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
 {
-	*class = (struct chunk_class){
-		.n_chunks = n, .n_free = n, .n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE};
+	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE};
 	class->chunks = calloc(n, sizeof(struct chunk));
 	if (!class->chunks)
 		return -ENOMEM;
@@ -41,8 +40,8 @@ int buffer_pool_init(struct buffer_pool *pool, size_t size)
 	*pool = (struct buffer_pool){0};
 	n_large = (uint32_t)((size - size / SMALL_SHARE) / BUFFER_LARGE);
 	n_small = (uint32_t)((size - (size_t)n_large * BUFFER_LARGE) / BUFFER_SMALL);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		-1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	pool->memory = memory;
@@ -120,28 +119,44 @@ void chunk_release(struct buffer_pool *pool, struct chunk *chunk)
 	chunk->freed_in = pool->period;
 	class->free = chunk;
 	class->n_free++;
-	if (class == &pool->large)
+	if (class == &pool->large) {
 		pool->n_touched_free++;
-	else
+	} else {
 		pool->small_is_touched = true;
+		pool->small_freed_in = pool->period;
+	}
 }
 
 /* Small chunks share pages, so they are given back together or not at all. */
-static void trim_small(struct buffer_pool *pool)
+static bool small_is_idle(const struct buffer_pool *pool)
+{
+	return pool->small_is_touched && pool->small.n_free == pool->small.n_chunks;
+}
+
+bool buffer_pool_has_idle(const struct buffer_pool *pool)
+{
+	return pool->n_touched_free || small_is_idle(pool);
+}
+
+/* Returns whether they are idle, but not for long enough. */
+static bool trim_small(struct buffer_pool *pool)
 {
 	const struct chunk_class *small = &pool->small;
 
-	if (!pool->small_is_touched || small->n_free < small->n_chunks)
-		return;
+	if (!small_is_idle(pool))
+		return false;
+	if (pool->small_freed_in == pool->period)
+		return true;
 	madvise(small->chunks[0].data, (size_t)small->n_chunks * BUFFER_SMALL, MADV_DONTNEED);
 	pool->small_is_touched = false;
+	return false;
 }
 
 bool buffer_pool_trim(struct buffer_pool *pool)
 {
+	bool small_left = trim_small(pool);
 	uint32_t n = 0, n_left = 0;
 
-	trim_small(pool);
 	for (struct chunk *chunk = pool->large.free; chunk; chunk = chunk->next) {
 		if (!chunk->is_touched)
 			continue;
@@ -155,7 +170,7 @@ bool buffer_pool_trim(struct buffer_pool *pool)
 		n++;
 	}
 	pool->period++;
-	return n_left;
+	return n_left || small_left;
 }
 
 /* ---- queues ---- */
@@ -234,8 +249,8 @@ void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
 	byte_queue_drop(queue, pool, queue->len);
 }
 
-int byte_queue_map(
-	const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov, int n_iov)
+int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
+	int n_iov)
 {
 	size_t left = *len;
 	int n = 0;
