@@ -100,7 +100,8 @@ static void test_append_and_drop(void)
 static void test_classes(void)
 {
 	set_up(POOL_SIZE);
-	append(BUFFER_DOWN, 0, BUFFER_SMALL);
+	append(BUFFER_DOWN, 0, 1);
+	append(BUFFER_DOWN, 1, BUFFER_SMALL - 1);
 	g_assert_cmpuint(pool.small.n_free, ==, pool.small.n_chunks - 1);
 	g_assert_cmpuint(pool.large.n_free, ==, pool.large.n_chunks);
 	append(BUFFER_DOWN, BUFFER_SMALL, BUFFER_SMALL + 1);
@@ -389,6 +390,7 @@ static void test_trim_spares_what_is_used(void)
 	append(BUFFER_DOWN, 100000, 10);
 	while (buffer_pool_trim(&pool))
 		;
+	g_assert_false(buffer_pool_has_idle(&pool));
 	expect_stream(0, 100010);
 	g_assert_cmpuint(resident(), >=, 100000);
 	g_assert_cmpuint(resident(), <, POOL_SIZE / 4); /* the small ones are one piece */
