@@ -65,12 +65,12 @@ class Process(subprocess.Popen):
 
 
 class Namespace:
-    """Namespaces kept by a process, and how to run something in them."""
+    """Namespaces kept by a process, which ends with us, and how to run something in them."""
 
     def __init__(self, maker, flags, setup, enter):
         self.holder = Process(
-            [*maker, "unshare", *flags, "sh", "-euc", setup + "\necho up; exec sleep infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [*maker, "unshare", *flags, "sh", "-euc", setup + "\necho up; read end"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if self.holder.stdout.readline() != b"up\n":
             raise Failure(self.holder.stderr.read().decode().strip() or "unshare failed")
         self.pid = self.holder.pid
