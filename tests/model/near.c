@@ -247,6 +247,7 @@ static void fire_retransmit(struct timer *timer, int64_t now)
 			probe(near);
 		}
 	} else {
+		near->world->n_timeouts++;
 		near->cwnd = payload_max(near);
 		near->is_recovering = true;
 		near->recover = near->snd_max;

@@ -332,7 +332,9 @@ static bool turn(struct world *world)
 	MUST(world, due_ns != CLOCK_NEVER);
 	world->loop.now_ns =
 		MAX(due_ns, now_ns(world) + 1 + (int64_t)rng_below(&world->rng, 20000));
-	timer_heap_expire(&world->timers, now_ns(world));
+	/* One by one: those that fire at once do so in no particular order. */
+	while (timer_heap_next(&world->timers) <= now_ns(world))
+		timer_heap_expire(&world->timers, timer_heap_next(&world->timers));
 	timer_heap_expire(&world->loop.timers, now_ns(world));
 	far_dispatch(world);
 	take_frames(world);
@@ -453,7 +455,7 @@ static void check_near(struct world *world, const struct near *near)
 /* A dial comes to nothing when the host says so, and not otherwise. */
 static void check_refusal(struct world *world, const struct near *near)
 {
-	bool has_failed = false;
+	bool has_failed = world->counters.value[COUNTER_TCP_GIVEN_UP];
 
 	if (near->result != RESULT_REFUSED && near->result != RESULT_UNREACHABLE)
 		return;
@@ -491,7 +493,12 @@ static void check_counters(struct world *world)
 	if (!wire_is_good(world, &world->up) || !wire_is_good(world, &world->down) ||
 		world->was_lossy)
 		return;
-	MUST(world, !value[COUNTER_FRAMES_OUT_DROPPED]);
+	MUST(world, !value[COUNTER_FRAMES_OUT_DROPPED] && !value[COUNTER_TCP_GIVEN_UP]);
+	for (const struct near *near = world->nears; near; near = near->next)
+		if (near->shrinks || world->queue_len)
+			return;
+	MUST(world, !value[COUNTER_TCP_RETRANSMITS]);
+	MUST(world, !world->n_timeouts || value[COUNTER_TCP_MEMORY_SHORT]);
 }
 
 /* All that the relay took it has given back. */

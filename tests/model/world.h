@@ -238,6 +238,7 @@ struct world {
 	unsigned int n_open;
 	uint32_t n_ids;
 	uint64_t n_effects;         /* calls with a visible result */
+	uint32_t n_timeouts;        /* of data from the container */
 	struct near *dialler;       /* whose SYN is being looked at */
 	bool is_calm;               /* nothing is lost or delayed on purpose any more */
 	bool near_waits, far_waits; /* programs that read only when all was written; one side's */
