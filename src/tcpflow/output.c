@@ -265,7 +265,9 @@ void tcp_send_syn_ack(struct tcp_flow *flow)
 		out.options_len = 8;
 	}
 	out.window = (uint16_t)window;
-	flow->rcv_edge = flow->rcv_nxt + window;
+	/* A challenge before it may have told of more. */
+	if (seq_after(flow->rcv_nxt + window, flow->rcv_edge))
+		flow->rcv_edge = flow->rcv_nxt + window;
 	flow->snd_nxt = flow->iss + 1;
 	send_segment(flow, &out);
 	tcp_rtt_sent(&flow->rtt, flow->snd_nxt, tcp_now_ns(flow));
