@@ -81,7 +81,10 @@ static void test_option_walk(void)
 
 		for (size_t k = 0, rest = i; k < 4; k++, rest /= n)
 			list[k] = values[rest % n];
-		while (option_next(&options, &kind)) {
+		for (const uint8_t *at = list; option_next(&options, &kind); at = options.at) {
+			if (kind > 1)
+				g_assert_cmpint(options.at - at, ==, at[1]);
+			g_assert_cmpint(options.at - at, >=, kind > 1 ? 2 : 1);
 			g_assert_cmpuint(options.left, <, 4);
 			g_assert_true(options.at + options.left == list + 4);
 			g_assert_cmpint(kind, !=, 0);
