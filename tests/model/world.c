@@ -306,7 +306,7 @@ static void check_flows(struct world *world)
 
 		MUST(world, (int32_t)(flow->snd_nxt - flow->snd_una) >= 0);
 		MUST(world, (int32_t)(flow->rcv_edge - flow->rcv_nxt) >= 0);
-		MUST(world, flow->up.len <= TCP_UP_WINDOW + 65536);
+		MUST(world, flow->up.len <= flow->rcv_wnd_max + BUFFER_LARGE);
 		MUST(world, flow->down.len <= TCP_DOWN_WINDOW + BUFFER_LARGE);
 		MUST(world, flow->fd >= 0 || !flow->up.len);
 	}
