@@ -417,6 +417,7 @@ static void take_syn_ack(struct near *near, const struct segment *segment)
 		near->rcv_shift = (uint8_t)near->shift_option;
 	}
 	MUST(near->world, near->shift_option >= 0 || segment->shift < 0);
+	near->rcvbuf = MIN(near->rcvbuf, UINT32_C(65535) << near->rcv_shift);
 	near->rcv_edge += MIN(near->rcvbuf, 65535);
 	near->state = NEAR_OPEN;
 	near->n_retries = 0;
