@@ -674,7 +674,7 @@ static void choose_kind(struct near *near)
 	near->total =
 		rng_chance(rng, 1000) ? 0 : (uint32_t)rng_scale(rng, 1, MIN(total_max, 2000000));
 	near->rcvbuf = (uint32_t)rng_scale(rng, rng_chance(rng, 500) ? 1 : 500, 4000000);
-	near->sndbuf = (uint32_t)rng_scale(rng, 500, 4000000);
+	near->sndbuf = (uint32_t)rng_scale(rng, 500 + near->total / 2000, 4000000);
 	near->ack_every = 1 + (uint32_t)rng_below(rng, 3);
 	near->cwnd_max =
 		rng_chance(rng, 3000) ? (uint32_t)rng_scale(rng, 100, 100000) : UINT32_MAX / 4;

@@ -11,6 +11,8 @@
 
 /* How many frames the relay takes in a turn at most. */
 #define BATCH_MAX 16
+/* How long programs dawdle at most then. */
+#define CALM_PACE_NS (5 * NS_PER_MS)
 /* Turns without a visible effect at one instant, until they are called a busy loop. */
 #define IDLE_TURNS_MAX 20
 /* How long anything may take once nobody disturbs any more. A container's end that vanished while
@@ -397,8 +399,12 @@ static void calm(struct world *world)
 {
 	world->is_calm = true;
 	world->was_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
-	for (struct near *near = world->nears; near; near = near->next)
+	for (struct near *near = world->nears; near; near = near->next) {
 		near->paused_until_ns = 0;
+		near->pace_ns = MIN(near->pace_ns, CALM_PACE_NS);
+	}
+	for (struct far *far = world->fars; far; far = far->next)
+		far->pace_ns = MIN(far->pace_ns, CALM_PACE_NS);
 	if (rng_chance(&world->rng, 5000))
 		return;
 	world->up.loss = world->up.doubling = world->up.reordering = 0;
