@@ -431,7 +431,7 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 		.max_flows =
 			(uint32_t)MIN(descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
 		.queue_len = relay->link->queue_len,
-		.memory = TCP_MEMORY,
+		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
 	};
 	int r = siphash_key_random(&relay->key);
 

@@ -10,7 +10,7 @@
 
 /* What of the pool the small chunks get: an eighth. */
 #define SMALL_SHARE 8
-/* What the upward side leaves to the other one: a quarter of each kind. */
+/* What the upward side leaves to the other one: a quarter of each kind, rounded up. */
 #define DOWN_SHARE 4
 /* Chunks whose pages are given back in one call, so that the loop is not held up. */
 #define TRIM_BATCH 64
@@ -19,17 +19,31 @@
 
 static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
 {
-	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = n / DOWN_SHARE};
-	class->chunks = calloc(n, sizeof(struct chunk));
-	if (!class->chunks)
-		return -ENOMEM;
-	for (uint32_t i = n; i-- > 0;) {
-		class->chunks[i].data = memory + (size_t)i * size;
-		class->chunks[i].size = size;
-		class->chunks[i].next = class->free;
-		class->free = &class->chunks[i];
+	*class = (struct chunk_class){
+		.memory = memory,
+		.chunk_size = size,
+		.n_chunks = n,
+		.n_free = n,
+		.n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE,
+		.chunks = calloc(n, sizeof(struct chunk)),
+	};
+	return class->chunks ? 0 : -ENOMEM;
+}
+
+/* A chunk that was never used is made when it is needed, so that the pool costs nothing before. */
+static struct chunk *take_free(struct chunk_class *class)
+{
+	struct chunk *chunk = class->free;
+
+	if (chunk) {
+		class->free = chunk->next;
+		return chunk;
 	}
-	return 0;
+	chunk = &class->chunks[class->n_made];
+	chunk->data = class->memory + (size_t) class->n_made * class->chunk_size;
+	chunk->size = class->chunk_size;
+	class->n_made++;
+	return chunk;
 }
 
 int buffer_pool_init(struct buffer_pool *pool, size_t size)
@@ -79,11 +93,15 @@ bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side)
 	return !class_has(&pool->large, side);
 }
 
+bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side)
+{
+	return !class_has(&pool->large, side) && !class_has(&pool->small, side);
+}
+
 static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
 {
-	struct chunk *chunk = class->free;
+	struct chunk *chunk = take_free(class);
 
-	class->free = chunk->next;
 	class->n_free--;
 	if (class == &pool->large)
 		pool->n_touched_free -= chunk->is_touched;
@@ -114,28 +132,44 @@ void chunk_release(struct buffer_pool *pool, struct chunk *chunk)
 	chunk->freed_in = pool->period;
 	class->free = chunk;
 	class->n_free++;
-	if (class == &pool->large)
+	if (class == &pool->large) {
 		pool->n_touched_free++;
-	else
+	} else {
 		pool->small_is_touched = true;
+		pool->small_freed_in = pool->period;
+	}
 }
 
 /* Small chunks share pages, so they are given back together or not at all. */
-static void trim_small(struct buffer_pool *pool)
+static bool small_is_idle(const struct buffer_pool *pool)
+{
+	return pool->small_is_touched && pool->small.n_free == pool->small.n_chunks;
+}
+
+bool buffer_pool_has_idle(const struct buffer_pool *pool)
+{
+	return pool->n_touched_free || small_is_idle(pool);
+}
+
+/* Returns whether they are idle, but not for long enough. */
+static bool trim_small(struct buffer_pool *pool)
 {
 	const struct chunk_class *small = &pool->small;
 
-	if (!pool->small_is_touched || small->n_free < small->n_chunks)
-		return;
-	madvise(small->chunks[0].data, (size_t)small->n_chunks * BUFFER_SMALL, MADV_DONTNEED);
+	if (!small_is_idle(pool))
+		return false;
+	if (pool->small_freed_in == pool->period)
+		return true;
+	madvise(small->memory, (size_t)small->n_made * BUFFER_SMALL, MADV_DONTNEED);
 	pool->small_is_touched = false;
+	return false;
 }
 
 bool buffer_pool_trim(struct buffer_pool *pool)
 {
+	bool small_left = trim_small(pool);
 	uint32_t n = 0, n_left = 0;
 
-	trim_small(pool);
 	for (struct chunk *chunk = pool->large.free; chunk; chunk = chunk->next) {
 		if (!chunk->is_touched)
 			continue;
@@ -149,7 +183,7 @@ bool buffer_pool_trim(struct buffer_pool *pool)
 		n++;
 	}
 	pool->period++;
-	return n_left;
+	return n_left || small_left;
 }
 
 /* ---- queues ---- */

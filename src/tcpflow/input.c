@@ -63,11 +63,11 @@ static bool is_sane(const struct tcp_segment *segment)
 static enum tcpflow_result input_unknown(
 	struct tcpflow *tcpflow, const struct tcp_segment *segment, enum tcp_event event)
 {
-	if (event == TCP_EVENT_SEGMENT)
+	if (event != TCP_EVENT_SYN)
 		return TCPFLOW_STRAY;
-	if (event == TCP_EVENT_SYN && be16_get(segment->tcp->dst_port))
+	if (be16_get(segment->tcp->dst_port))
 		tcp_flow_open(tcpflow, segment);
-	else if (event == TCP_EVENT_SYN)
+	else
 		tcp_refuse(tcpflow, segment);
 	return TCPFLOW_TAKEN;
 }
@@ -84,6 +84,8 @@ enum tcpflow_result tcpflow_input(
 		count(tcpflow->config.counters, COUNTER_DROP_HEADER);
 		return TCPFLOW_TAKEN;
 	}
+	if (segment.flags & TCP_URG)
+		count(tcpflow->config.counters, COUNTER_URGENT_CLEARED);
 	flow_key_of(&key, frame, packet);
 	found = flow_table_find(&tcpflow->table, &key);
 	if (!found)
@@ -96,6 +98,8 @@ void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct 
 {
 	const struct tcp_segment segment = segment_of(frame, packet);
 
+	if (segment.flags & TCP_RST)
+		return;
 	count(tcpflow->config.counters, COUNTER_TCP_STRAY);
 	tcp_refuse(tcpflow, &segment);
 }

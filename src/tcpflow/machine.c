@@ -130,10 +130,14 @@ static void synchronized_segment(struct tcp_flow *flow, const struct tcp_segment
 /* With SYN it is a simultaneous open, which nobody means. */
 static void received_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
+	struct tcp_segment s = *segment;
+
 	if (segment->flags & TCP_SYN || segment->ack != flow->snd_nxt) {
 		tcp_refuse(flow->owner, segment);
 		return;
 	}
+	if (!tcp_check_sequence(flow, &s))
+		return;
 	flow->snd_wl1 = segment->seq;
 	flow->snd_wl2 = segment->ack;
 	establish(flow);

@@ -36,8 +36,6 @@
 #define TCP_UP_WINDOW (1024 * 1024)
 /* What of the stream to the container may be unacknowledged. */
 #define TCP_DOWN_WINDOW (1024 * 1024)
-/* The default of all buffers together. */
-#define TCP_MEMORY (64 * 1024 * 1024)
 
 /* How long nobody answers until the flow is ended: retransmissions, and probes. */
 #define TCP_GIVE_UP_NS (100 * NS_PER_SEC)
@@ -147,7 +145,7 @@ void tcpflow_done(struct tcpflow *tcpflow);
 /* A whole TCP segment (flow/ingress.h). */
 enum tcpflow_result tcpflow_input(
 	struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
-/* Answers a stray segment with a reset (RFC 9293 3.10.7.1). */
+/* Answers a stray segment with a reset, unless it is one (RFC 9293 3.10.7.1). */
 void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
 /* `events` are epoll's. */
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events);
