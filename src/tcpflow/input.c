@@ -202,19 +202,17 @@ static bool take_window(struct tcp_flow *flow, const struct tcp_segment *segment
 		<< (segment->flags & TCP_SYN ? 0 : flow->snd_shift);
 	bool is_news = window != flow->snd_wnd;
 
-	/* RFC 9293 3.10.7.4: not from a segment that is older than the last one. One that
-	 * acknowledges something new is not, though what is sent again has an old number: with the
-	 * window of before, its edge would move on by what was acknowledged. */
-	if (!seq_after(segment->ack, flow->snd_una) &&
-		(seq_before(segment->seq, flow->snd_wl1) ||
-			(segment->seq == flow->snd_wl1 && seq_before(segment->ack, flow->snd_wl2))))
+	/* RFC 9293 3.10.7.4: not from an acknowledgement that is older than the last one, whose
+	 * edge ends earlier than it would seem from snd_una; nor from an older segment. But one
+	 * that acknowledges something new is news, though what is sent again has an old number. */
+	if (seq_before(segment->ack, flow->snd_una) ||
+		(segment->ack == flow->snd_una && seq_before(segment->seq, flow->snd_wl1)))
 		return false;
 	if (!flow->snd_wnd && window)
 		flow->rtt.n_backoffs = 0; /* those of the probes */
 	flow->snd_wnd = window;
 	flow->max_snd_wnd = MAX(flow->max_snd_wnd, window);
 	flow->snd_wl1 = segment->seq;
-	flow->snd_wl2 = segment->ack;
 	return is_news;
 }
 
@@ -282,6 +280,15 @@ static void note_data(struct tcp_flow *flow, uint32_t len)
 		tcp_send_ack(flow);
 }
 
+/* Since a window's edge is told in units and does not go back, each segment that is none of whole
+ * units moves it on; this bounds how far that leads. */
+static uint32_t room_up(const struct tcp_flow *flow)
+{
+	uint32_t max = flow->rcv_wnd_max + BUFFER_LARGE;
+
+	return max - MIN(flow->up.len, max);
+}
+
 /* The socket first, the queue for what it does not take. What there is no memory for stays
  * unacknowledged, and comes again. */
 static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segment)
@@ -294,7 +301,7 @@ static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segm
 		return n;
 	if (n < segment->len)
 		n += (uint32_t)byte_queue_append(&flow->up, &flow->owner->pool, BUFFER_UP,
-			segment->data + n, segment->len - n);
+			segment->data + n, MIN(segment->len - n, room_up(flow)));
 	if (n < segment->len)
 		tcp_count(flow, COUNTER_TCP_MEMORY_SHORT);
 	return n;

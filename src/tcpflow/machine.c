@@ -140,7 +140,6 @@ static void received_segment(struct tcp_flow *flow, const struct tcp_segment *se
 	if (!tcp_check_sequence(flow, &s))
 		return;
 	flow->snd_wl1 = segment->seq;
-	flow->snd_wl2 = segment->ack;
 	establish(flow);
 	synchronized_segment(flow, segment);
 }

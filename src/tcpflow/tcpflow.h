@@ -64,7 +64,7 @@ struct tcp_flow {
 
 	/* The near side's variables (RFC 9293 3.3.1). */
 	uint32_t snd_una, snd_nxt;
-	uint32_t snd_wnd, snd_wl1, snd_wl2, max_snd_wnd;
+	uint32_t snd_wnd, snd_wl1, max_snd_wnd;
 	uint32_t rcv_nxt, rcv_edge; /* rcv_edge: how far the window reached that was offered */
 	uint32_t rcv_wnd_max;       /* how much is offered at most */
 	uint32_t last_ack_sent;

@@ -224,8 +224,9 @@ static void choose_kind(struct far *far)
 	uint64_t max = (uint64_t)MIN(piece, near->rcvbuf) * 700;
 
 	far->in_total = rng_chance(rng, 1000) ? 0 : (uint32_t)rng_scale(rng, 1, MIN(max, 2000000));
-	far->rcvbuf = (uint32_t)rng_scale(rng, 100, 2000000);
-	far->sndbuf = (uint32_t)rng_scale(rng, 100, 2000000);
+	/* Not in more than some thousand portions. */
+	far->rcvbuf = (uint32_t)rng_scale(rng, 100 + far->in_total / 2000, 2000000);
+	far->sndbuf = (uint32_t)rng_scale(rng, 100 + near->total / 2000, 2000000);
 	far->pace_ns = (int64_t)rng_scale(rng, 1000, 300 * NS_PER_MS);
 	far->is_deaf = rng_chance(rng, 200);
 	far->reads_when_sent = far->world->far_waits && rng_chance(rng, 5000);

@@ -417,6 +417,7 @@ static void take_syn_ack(struct near *near, const struct segment *segment)
 		near->rcv_shift = (uint8_t)near->shift_option;
 	}
 	MUST(near->world, near->shift_option >= 0 || segment->shift < 0);
+	near->rcvbuf = MIN(near->rcvbuf, UINT32_C(65535) << near->rcv_shift);
 	near->rcv_edge += MIN(near->rcvbuf, 65535);
 	near->state = NEAR_OPEN;
 	near->n_retries = 0;
@@ -673,7 +674,7 @@ static void choose_kind(struct near *near)
 	near->total =
 		rng_chance(rng, 1000) ? 0 : (uint32_t)rng_scale(rng, 1, MIN(total_max, 2000000));
 	near->rcvbuf = (uint32_t)rng_scale(rng, rng_chance(rng, 500) ? 1 : 500, 4000000);
-	near->sndbuf = (uint32_t)rng_scale(rng, 500, 4000000);
+	near->sndbuf = (uint32_t)rng_scale(rng, 500 + near->total / 2000, 4000000);
 	near->ack_every = 1 + (uint32_t)rng_below(rng, 3);
 	near->cwnd_max =
 		rng_chance(rng, 3000) ? (uint32_t)rng_scale(rng, 100, 100000) : UINT32_MAX / 4;
