@@ -608,7 +608,7 @@ static void test_keepalive(void *arg)
 		unsigned int idle_s;
 		int expected_idle_s, interval_s;
 	} rows[] = {{1, 1, 1}, {15, 15, 15}, {60, 60, 20}, {7200, 7200, 20}, {32767, 32767, 20},
-		{32768, 32767, 20}, {UINT_MAX, 32767, 20}};
+		{32768, 32767, 20}, {2, 2, 2}, {UINT_MAX, 32767, 20}};
 	int peer, fd;
 
 	set_up();
