@@ -15,7 +15,8 @@
 #include "base/util.h"
 #include "setup/sandbox.h"
 
-/* Frames taken from the link in one turn at most, so that nobody else waits longer than for these. */
+/* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
+ */
 #define LINK_BATCH 64
 /* And bytes: 64 of the largest frames take a millisecond. */
 #define LINK_BATCH_BYTES (1024 * 1024)
@@ -133,8 +134,7 @@ static void tcp_input(struct relay *relay, struct packet *packet)
 	uint8_t *frame = relay->frame + LINK_HEADER_LEN;
 	struct flow_key key;
 
-	if (relay->tcp_is_ours &&
-		tcpflow_input(&relay->tcpflow, frame, packet) == TCPFLOW_TAKEN)
+	if (relay->tcp_is_ours && tcpflow_input(&relay->tcpflow, frame, packet) == TCPFLOW_TAKEN)
 		return;
 	flow_key_of(&key, frame, packet);
 	if (relay->tcp_is_ours && !hostfwd_is_published(&relay->hostfwd, key.near_port)) {
@@ -428,10 +428,10 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
 		.key = &relay->key,
-		.max_flows = (uint32_t)MIN(
-			descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
+		.max_flows =
+			(uint32_t)MIN(descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
 		.queue_len = relay->link->queue_len,
-		.memory = TCP_MEMORY,
+		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
 	};
 	int r = siphash_key_random(&relay->key);
 

@@ -60,7 +60,7 @@ struct relay {
 	int end_signal;
 	uint32_t link_events; /* of this turn */
 	unsigned int link_batch;
-	bool link_was_ready; /* in the turn before */
+	bool link_was_ready;     /* in the turn before */
 	uint64_t n_refused_seen; /* refused system calls that were reported already, and the last */
 	int last_refused;
 	/* So that a frame begins at a cache line: large copies run a quarter slower otherwise. */

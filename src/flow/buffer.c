@@ -19,17 +19,31 @@
 
 static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, uint32_t size)
 {
-	*class = (struct chunk_class){.n_chunks = n, .n_free = n, .n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE};
-	class->chunks = calloc(n, sizeof(struct chunk));
-	if (!class->chunks)
-		return -ENOMEM;
-	for (uint32_t i = n; i-- > 0;) {
-		class->chunks[i].data = memory + (size_t)i * size;
-		class->chunks[i].size = size;
-		class->chunks[i].next = class->free;
-		class->free = &class->chunks[i];
+	*class = (struct chunk_class){
+		.memory = memory,
+		.chunk_size = size,
+		.n_chunks = n,
+		.n_free = n,
+		.n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE,
+		.chunks = calloc(n, sizeof(struct chunk)),
+	};
+	return class->chunks ? 0 : -ENOMEM;
+}
+
+/* A chunk that was never used is made when it is needed, so that the pool costs nothing before. */
+static struct chunk *take_free(struct chunk_class *class)
+{
+	struct chunk *chunk = class->free;
+
+	if (chunk) {
+		class->free = chunk->next;
+		return chunk;
 	}
-	return 0;
+	chunk = &class->chunks[class->n_made];
+	chunk->data = class->memory + (size_t) class->n_made * class->chunk_size;
+	chunk->size = class->chunk_size;
+	class->n_made++;
+	return chunk;
 }
 
 int buffer_pool_init(struct buffer_pool *pool, size_t size)
@@ -40,8 +54,8 @@ int buffer_pool_init(struct buffer_pool *pool, size_t size)
 	*pool = (struct buffer_pool){0};
 	n_large = (uint32_t)((size - size / SMALL_SHARE) / BUFFER_LARGE);
 	n_small = (uint32_t)((size - (size_t)n_large * BUFFER_LARGE) / BUFFER_SMALL);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	pool->memory = memory;
@@ -86,9 +100,8 @@ bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side)
 
 static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
 {
-	struct chunk *chunk = class->free;
+	struct chunk *chunk = take_free(class);
 
-	class->free = chunk->next;
 	class->n_free--;
 	if (class == &pool->large)
 		pool->n_touched_free -= chunk->is_touched;
@@ -147,7 +160,7 @@ static bool trim_small(struct buffer_pool *pool)
 		return false;
 	if (pool->small_freed_in == pool->period)
 		return true;
-	madvise(small->chunks[0].data, (size_t)small->n_chunks * BUFFER_SMALL, MADV_DONTNEED);
+	madvise(small->memory, (size_t)small->n_made * BUFFER_SMALL, MADV_DONTNEED);
 	pool->small_is_touched = false;
 	return false;
 }
@@ -249,8 +262,8 @@ void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
 	byte_queue_drop(queue, pool, queue->len);
 }
 
-int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
-	int n_iov)
+int byte_queue_map(
+	const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov, int n_iov)
 {
 	size_t left = *len;
 	int n = 0;

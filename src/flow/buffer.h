@@ -37,7 +37,10 @@ enum buffer_side {
 };
 
 struct chunk_class {
+	uint8_t *memory;
+	uint32_t chunk_size;
 	struct chunk *chunks;
+	uint32_t n_made;    /* of them were in use once */
 	struct chunk *free; /* last in, first out: warm in the cache */
 	uint32_t n_chunks, n_free, n_reserved;
 };
@@ -84,7 +87,7 @@ void byte_queue_adopt(struct byte_queue *queue, struct chunk *chunk);
 /* Forgets the first `len` bytes, of which there are as many. */
 void byte_queue_drop(struct byte_queue *queue, struct buffer_pool *pool, size_t len);
 void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool);
-/* Where the bytes from `offset` on lie, up to `*len` of them and n_iov pieces. Returns the number of
- * pieces; *len becomes what they hold. */
-int byte_queue_map(const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov,
-	int n_iov);
+/* Where the bytes from `offset` on lie, up to `*len` of them and n_iov pieces. Returns the number
+ * of pieces; *len becomes what they hold. */
+int byte_queue_map(
+	const struct byte_queue *queue, size_t offset, size_t *len, struct iovec *iov, int n_iov);

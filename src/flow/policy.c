@@ -55,8 +55,8 @@ static struct ip_addr loopback_of(uint8_t family)
 	return ip_addr_of_v6(&in6addr_loopback);
 }
 
-enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst, uint16_t port,
-	uint8_t proto, struct ip_addr *ret_addr)
+enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst,
+	uint16_t port, uint8_t proto, struct ip_addr *ret_addr)
 {
 	if (policy_check(policy, dst, proto) != POLICY_PASS)
 		return POLICY_UNREACHABLE;

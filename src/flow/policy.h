@@ -55,8 +55,8 @@ enum policy_verdict policy_check(
  *   N+3, fd00::3     port 53 the nameserver, else unreachable; without dns_enabled like others
  *   all others       themselves, where policy_check() lets them pass
  */
-enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst, uint16_t port,
-	uint8_t proto, struct ip_addr *ret_addr);
+enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst,
+	uint16_t port, uint8_t proto, struct ip_addr *ret_addr);
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);

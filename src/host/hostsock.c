@@ -169,8 +169,7 @@ static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t sco
 	return 0;
 }
 
-static int hostsock_tcp_dial(
-	struct host *host, const struct host_dial *dial, struct handle handle)
+static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
 	struct hostsock *hostsock = container_of(host, struct hostsock, host);
 	cleanup_fd int fd =

@@ -238,6 +238,8 @@ const struct option_row option_table[] = {
 		.field = FIELD(quit_with_target), .parse = parse_on},
 	{"stack", 0, "NAME", "the TCP/IP stack: auto (default) or libslirp", "auto libslirp",
 		.parse = parse_stack},
+	{"buffers", 0, "SIZE", "memory for what TCP connections hold, at most (default 64M)",
+		.field = FIELD(buffers_arg), .parse = parse_text},
 	{"enable-sandbox", 0, NULL, "insist on an empty root without capabilities",
 		.field = FIELD(enable_sandbox), .parse = parse_on},
 	{"create-sandbox", 0, NULL, NULL, .field = FIELD(enable_sandbox),

@@ -124,6 +124,7 @@ static void set_defaults(struct options *options, const char *program)
 		.cidr_arg = "10.0.2.0/24",
 		.host_loopback = true,
 		.dns_enabled = true,
+		.buffers = 64 << 20,
 		.pcap_size = 64 << 20,
 		.log_level = LOG_LEVEL_INFO,
 	};

@@ -61,6 +61,7 @@ struct options {
 
 	const char *api_socket;
 	enum stack_kind stack;
+	uint64_t buffers;   /* of the TCP relay, in bytes */
 	const char *pcap;   /* NULL: no capture */
 	uint64_t pcap_size; /* of one file in bytes; 0: no limit */
 
@@ -74,7 +75,7 @@ struct options {
 
 	/* The arguments of the options that are looked at only after all were parsed. */
 	const char *cidr_arg, *netns_type_arg, *target_type_arg, *outbound_arg, *outbound6_arg,
-		*macaddress_arg, *pcap_size_arg;
+		*macaddress_arg, *buffers_arg, *pcap_size_arg;
 };
 
 enum options_outcome {

@@ -13,6 +13,9 @@
 #include "base/log.h"
 #include "setup/cidr.h"
 
+/* Of what a pool can be made (flow/buffer.h). */
+#define BUFFERS_MIN (256 << 10)
+#define BUFFERS_MAX (UINT64_C(16) << 30)
 /* Any frame fits into a file of this size (link/pcap.h has the same). */
 #define PCAP_SIZE_MIN (128 * 1024)
 
@@ -338,6 +341,20 @@ static bool parse_size(const char *text, uint64_t *ret_size)
 	return true;
 }
 
+static bool check_buffers(struct options *options)
+{
+	const char *size = options->buffers_arg;
+
+	if (!size)
+		return true;
+	if (!parse_size(size, &options->buffers) || options->buffers < BUFFERS_MIN ||
+		options->buffers > BUFFERS_MAX) {
+		log_error("--buffers=%s: not a size from 256k to 16G, such as 64M", size);
+		return false;
+	}
+	return true;
+}
+
 static bool check_pcap(struct options *options)
 {
 	const char *size = options->pcap_size_arg;
@@ -392,7 +409,8 @@ static void settle_contradictions(struct options *options)
 bool options_check_values(struct options *options)
 {
 	if (!check_cidr(options) || !check_outbound(options) || !check_outbound6(options) ||
-		!check_mac(options) || !check_quit(options) || !check_pcap(options))
+		!check_mac(options) || !check_quit(options) || !check_buffers(options) ||
+		!check_pcap(options))
 		return false;
 	if (options->mtu < MTU_MIN) {
 		log_error("cannot set MTU to %u: the least is %d", options->mtu, MTU_MIN);

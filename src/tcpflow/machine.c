@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What happens in which state: one table, one function per cell or per row of equal cells. The
- * picture is in states.h. A cell without a function cannot come to be; tests/script/matrix says why.
+ * picture is in states.h. A cell without a function cannot come to be; tests/script/matrix says
+ * why.
  */
 #include <errno.h>
 
@@ -120,6 +121,7 @@ static void establish(struct tcp_flow *flow)
 	tcp_rtt_acked(&flow->rtt, flow->snd_una, tcp_now_ns(flow));
 	flow->retransmit_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
+	flow->dialogue = flow->owner->habits.first_answer;
 	tcp_flow_set_state(flow, TCP_ESTABLISHED);
 	flow->idle_ns = tcp_now_ns(flow) + idle_interval_ns(flow);
 }
@@ -129,12 +131,15 @@ static void synchronized_segment(struct tcp_flow *flow, const struct tcp_segment
 /* With SYN it is a simultaneous open, which nobody means. */
 static void received_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
+	struct tcp_segment s = *segment;
+
 	if (segment->flags & TCP_SYN || segment->ack != flow->snd_nxt) {
 		tcp_refuse(flow->owner, segment);
 		return;
 	}
+	if (!tcp_check_sequence(flow, &s))
+		return;
 	flow->snd_wl1 = segment->seq;
-	flow->snd_wl2 = segment->ack;
 	establish(flow);
 	synchronized_segment(flow, segment);
 }
@@ -312,7 +317,7 @@ static void synchronized_retransmit(struct tcp_flow *flow, const struct tcp_segm
 /* Nothing came that it could have ridden on. */
 static void synchronized_delayed_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
-	flow->dialogue = 0;
+	tcp_notice_no_answer(flow);
 	tcp_send_ack(flow);
 }
 
@@ -413,16 +418,15 @@ static void vanished_idle(struct tcp_flow *flow, const struct tcp_segment *segme
 
 /* ---- the table ---- */
 
-#define SYNCHRONIZED                                              \
-	{                                                         \
-		[TCP_EVENT_SYN] = synchronized_syn,               \
-		[TCP_EVENT_RESET] = synchronized_reset,           \
-		[TCP_EVENT_SEGMENT] = synchronized_segment,       \
-		[TCP_EVENT_FAR_READY] = synchronized_far_ready,   \
-		[TCP_EVENT_FAR_ERROR] = synchronized_far_error,   \
-		[TCP_EVENT_RETRANSMIT] = synchronized_retransmit, \
-		[TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack, \
-		[TCP_EVENT_IDLE] = synchronized_idle,             \
+#define SYNCHRONIZED                                                                        \
+	{                                                                                   \
+		[TCP_EVENT_SYN] = synchronized_syn, [TCP_EVENT_RESET] = synchronized_reset, \
+		[TCP_EVENT_SEGMENT] = synchronized_segment,                                 \
+		[TCP_EVENT_FAR_READY] = synchronized_far_ready,                             \
+		[TCP_EVENT_FAR_ERROR] = synchronized_far_error,                             \
+		[TCP_EVENT_RETRANSMIT] = synchronized_retransmit,                           \
+		[TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack,                         \
+		[TCP_EVENT_IDLE] = synchronized_idle,                                       \
 	}
 
 static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {

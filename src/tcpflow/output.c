@@ -19,13 +19,10 @@
 #define OUR_MSS PAYLOAD_MAX
 /* SYN-ACK: MSS, NOP, window scale. */
 #define OPTIONS_MAX 8
-#define HEADERS_MAX                                                                      \
+#define HEADERS_MAX \
 	(LINK_HEADER_LEN + ETH_HEADER_LEN + IP6_HEADER_LEN + TCP_HEADER_MIN + OPTIONS_MAX)
 /* Pieces of payload in one frame; small chunks may be many. */
 #define PIECES_MAX 7
-
-/* Answers in a row that came soon enough to have carried the acknowledgement, until ours wait. */
-#define DIALOGUE_MIN 2
 
 /* Challenges that are sent in a second (RFC 5961 7). */
 #define CHALLENGES_MAX 100
@@ -123,7 +120,8 @@ static uint64_t payload_sum(uint64_t sum, const struct outgoing *out)
 		const struct iovec *piece = &out->payload[i];
 
 		if (is_odd) {
-			be16 part = checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
+			be16 part =
+				checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
 			uint8_t swapped[2] = {(uint8_t)~part.b[1], (uint8_t)~part.b[0]};
 
 			sum = checksum_add(sum, swapped, sizeof(swapped));
@@ -145,8 +143,8 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 	be16 pseudo;
 
 	if (!(offloads & LINK_CSUM)) {
-		tcp->checksum = checksum_finish(
-			payload_sum(checksum_add(sum, tcp, header_len), out));
+		tcp->checksum =
+			checksum_finish(payload_sum(checksum_add(sum, tcp, header_len), out));
 		return;
 	}
 	pseudo = checksum_finish(sum);
@@ -162,8 +160,8 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 }
 
 /* All headers but for the payload; returns their length. */
-static size_t put_headers(uint8_t *buf, const struct route *route, const struct outgoing *out,
-	uint32_t offloads)
+static size_t put_headers(
+	uint8_t *buf, const struct route *route, const struct outgoing *out, uint32_t offloads)
 {
 	struct vnet_header *vnet = (struct vnet_header *)buf;
 	struct eth_header *eth = (struct eth_header *)(buf + LINK_HEADER_LEN);
@@ -241,7 +239,7 @@ static void send_segment(struct tcp_flow *flow, struct outgoing *out)
 	out->ack = flow->rcv_nxt;
 	if (!(out->flags & TCP_SYN))
 		out->window = offer_window(flow);
-	flow->ack_owed = flow->ack_now = false;
+	flow->ack_owed = false;
 	flow->ack_ns = CLOCK_NEVER;
 	flow->last_ack_sent = flow->rcv_nxt;
 	send_frame(flow->owner, &route, out);
@@ -259,11 +257,14 @@ void tcp_send_syn_ack(struct tcp_flow *flow)
 
 	if (flow->has_window_scale) {
 		memcpy(out.options + 4,
-			(uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, flow->rcv_shift}, 4);
+			(uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, flow->rcv_shift},
+			4);
 		out.options_len = 8;
 	}
 	out.window = (uint16_t)window;
-	flow->rcv_edge = flow->rcv_nxt + window;
+	/* A challenge before it may have told of more. */
+	if (seq_after(flow->rcv_nxt + window, flow->rcv_edge))
+		flow->rcv_edge = flow->rcv_nxt + window;
 	flow->snd_nxt = flow->iss + 1;
 	send_segment(flow, &out);
 	tcp_rtt_sent(&flow->rtt, flow->snd_nxt, tcp_now_ns(flow));
@@ -345,16 +346,33 @@ static uint32_t frame_payload_max(const struct tcp_flow *flow)
 	return MAX(PAYLOAD_MAX / flow->mss, 1) * flow->mss;
 }
 
+static uint8_t habit_after(uint8_t habit, bool was_soon)
+{
+	return was_soon ? (uint8_t)MIN(habit + 1, TCP_HABIT) : 0;
+}
+
 /* An answer to a single segment, soon: next time the acknowledgement may wait for it. */
 static void notice_dialogue(struct tcp_flow *flow)
 {
+	struct tcp_habits *habits = &flow->owner->habits;
+	bool was_soon = flow->n_in == 1 && tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
+
 	if (!flow->n_in)
 		return;
-	if (flow->n_in == 1 && tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS)
-		flow->dialogue = (uint8_t)MIN(flow->dialogue + 1, DIALOGUE_MIN);
-	else
-		flow->dialogue = 0;
+	flow->dialogue = habit_after(flow->dialogue, was_soon);
+	if (!flow->has_answered)
+		habits->first_answer = habit_after(habits->first_answer, was_soon);
+	flow->has_answered = true;
 	flow->n_in = 0;
+}
+
+void tcp_notice_no_answer(struct tcp_flow *flow)
+{
+	flow->dialogue = 0;
+	if (flow->near_eof)
+		flow->owner->habits.last_answer = 0;
+	else if (!flow->has_answered)
+		flow->owner->habits.first_answer = 0;
 }
 
 /* From `offset` in `down`, at most `len`; returns how many bytes of it went out. */
@@ -390,6 +408,15 @@ uint32_t tcp_room_down(const struct tcp_flow *flow)
 	return room;
 }
 
+static void notice_last_answer(struct tcp_flow *flow)
+{
+	struct tcp_habits *habits = &flow->owner->habits;
+	bool was_soon = tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
+
+	habits->last_answer = habit_after(habits->last_answer, was_soon);
+	tcp_flow_set_state(flow, TCP_LAST_ACK);
+}
+
 static void send_fin(struct tcp_flow *flow)
 {
 	struct outgoing out = {.seq = flow->snd_una + flow->down.len, .flags = TCP_FIN};
@@ -398,7 +425,7 @@ static void send_fin(struct tcp_flow *flow)
 	if (flow->state == TCP_ESTABLISHED)
 		tcp_flow_set_state(flow, TCP_FIN_WAIT_1);
 	else if (flow->state == TCP_CLOSE_WAIT)
-		tcp_flow_set_state(flow, TCP_LAST_ACK);
+		notice_last_answer(flow);
 	send_segment(flow, &out);
 }
 
@@ -458,11 +485,20 @@ static bool window_has_opened(const struct tcp_flow *flow)
 	return window_now(flow) - (flow->rcv_edge - flow->rcv_nxt) >= flow->rcv_wnd_max / 4;
 }
 
+/* To a request, or to the end of the container's stream. */
+static bool is_answer_expected(const struct tcp_flow *flow)
+{
+	if (flow->near_eof)
+		return flow->state == TCP_CLOSE_WAIT &&
+			flow->owner->habits.last_answer >= TCP_HABIT;
+	return flow->n_in == 1 && flow->dialogue >= TCP_HABIT;
+}
+
 void tcp_settle_ack(struct tcp_flow *flow)
 {
 	if (flow->near_eof && !flow->ack_owed)
 		return;
-	if (flow->ack_owed && !flow->ack_now && flow->n_in == 1 && flow->dialogue >= DIALOGUE_MIN) {
+	if (flow->ack_owed && is_answer_expected(flow)) {
 		if (flow->ack_ns == CLOCK_NEVER)
 			flow->ack_ns = tcp_now_ns(flow) + TCP_DELAYED_ACK_NS;
 		return;
@@ -494,8 +530,8 @@ void tcp_send_unreachable(struct tcp_flow *flow, uint8_t code)
 
 	if (!config->link || packet_parse(frame + LINK_HEADER_LEN, len, &packet) != PACKET_OK)
 		return;
-	len = unreachable_answer(config->policy, config->icmp_limit, frame + LINK_HEADER_LEN, &packet,
-		code, tcp_now_ns(flow), answer + LINK_HEADER_LEN);
+	len = unreachable_answer(config->policy, config->icmp_limit, frame + LINK_HEADER_LEN,
+		&packet, code, tcp_now_ns(flow), answer + LINK_HEADER_LEN);
 	iov.iov_len = LINK_HEADER_LEN + len;
 	if (len)
 		put_on_link(flow->owner, &iov, 1);

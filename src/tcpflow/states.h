@@ -31,18 +31,18 @@
 #include <stdint.h>
 
 /* X(enumerator, name) */
-#define TCP_STATES(X)                                                        \
-	X(DIALING, "DIALING")           /* SYN seen, the host is connecting */ \
-	X(SYN_RECEIVED, "SYN_RECEIVED") /* SYN-ACK sent */                     \
-	X(ESTABLISHED, "ESTABLISHED")                                        \
-	X(CLOSE_WAIT, "CLOSE_WAIT") /* the container has ended its stream */ \
-	X(FIN_WAIT_1, "FIN_WAIT_1") /* the host has ended its stream */      \
-	X(FIN_WAIT_2, "FIN_WAIT_2") /* and the container knows */            \
-	X(CLOSING, "CLOSING")       /* both have, at once */                 \
-	X(LAST_ACK, "LAST_ACK")     /* both have, the container first */     \
-	X(TIME_WAIT, "TIME_WAIT")   /* the last acknowledgement may get lost */ \
-	X(DRAINING, "DRAINING") /* over for the container, bytes wait for the host */ \
-	X(VANISHED, "VANISHED") /* the far host does not answer any more */
+#define TCP_STATES(X)                                                                     \
+	X(DIALING, "DIALING")           /* SYN seen, the host is connecting */            \
+	X(SYN_RECEIVED, "SYN_RECEIVED") /* SYN-ACK sent */                                \
+	X(ESTABLISHED, "ESTABLISHED")                                                     \
+	X(CLOSE_WAIT, "CLOSE_WAIT") /* the container has ended its stream */              \
+	X(FIN_WAIT_1, "FIN_WAIT_1") /* the host has ended its stream */                   \
+	X(FIN_WAIT_2, "FIN_WAIT_2") /* and the container knows */                         \
+	X(CLOSING, "CLOSING")       /* both have, at once */                              \
+	X(LAST_ACK, "LAST_ACK")     /* both have, the container first */                  \
+	X(TIME_WAIT, "TIME_WAIT")   /* the last acknowledgement may get lost */           \
+	X(DRAINING, "DRAINING")     /* over for the container, bytes wait for the host */ \
+	X(VANISHED, "VANISHED")     /* the far host does not answer any more */
 
 enum tcp_state {
 #define X(id, name) TCP_##id,
@@ -52,17 +52,17 @@ enum tcp_state {
 };
 
 /* X(enumerator, name) */
-#define TCP_EVENTS(X)                                                     \
-	X(SYN, "SYN")               /* from the container, without ACK */ \
-	X(RESET, "RESET")           /* from the container */              \
-	X(SEGMENT, "SEGMENT")       /* with ACK: data, FIN, SYN-ACK */    \
-	X(CONNECTED, "CONNECTED")   /* the dial has succeeded */          \
-	X(DIAL_FAILED, "DIAL_FAILED")                                     \
+#define TCP_EVENTS(X)                                                              \
+	X(SYN, "SYN")             /* from the container, without ACK */            \
+	X(RESET, "RESET")         /* from the container */                         \
+	X(SEGMENT, "SEGMENT")     /* with ACK: data, FIN, SYN-ACK */               \
+	X(CONNECTED, "CONNECTED") /* the dial has succeeded */                     \
+	X(DIAL_FAILED, "DIAL_FAILED")                                              \
 	X(FAR_READY, "FAR_READY")   /* the host's socket has something, or room */ \
-	X(FAR_ERROR, "FAR_ERROR")   /* a call on it failed for good */   \
-	X(RETRANSMIT, "RETRANSMIT") /* nobody acknowledged in time */     \
-	X(DELAYED_ACK, "DELAYED_ACK")                                     \
-	X(IDLE, "IDLE")             /* it was silent for long */
+	X(FAR_ERROR, "FAR_ERROR")   /* a call on it failed for good */             \
+	X(RETRANSMIT, "RETRANSMIT") /* nobody acknowledged in time */              \
+	X(DELAYED_ACK, "DELAYED_ACK")                                              \
+	X(IDLE, "IDLE") /* it was silent for long */
 
 enum tcp_event {
 #define X(id, name) TCP_EVENT_##id,

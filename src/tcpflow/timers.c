@@ -22,8 +22,8 @@ void tcp_timer_update(struct tcp_flow *flow)
 		timer_arm(&flow->owner->config.loop->timers, &flow->timer, due_ns);
 }
 
-static void fire_if_due(struct tcp_flow *flow, int64_t *deadline_ns, enum tcp_event event,
-	int64_t now_ns)
+static void fire_if_due(
+	struct tcp_flow *flow, int64_t *deadline_ns, enum tcp_event event, int64_t now_ns)
 {
 	if (tcp_flow_is_over(flow) || *deadline_ns > now_ns)
 		return;

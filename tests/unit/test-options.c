@@ -79,6 +79,7 @@ static char *describe(const struct options *o)
 		ntohl(o->netmask.s_addr), ntohl(o->guest.s_addr));
 	g_string_append_printf(text, " v6=%d loopback=%d dns=%d out=%s out6=%s api=%s stack=%d",
 		o->ipv6, o->host_loopback, o->dns_enabled, v4, v6, o->api_socket, (int)o->stack);
+	g_string_append_printf(text, " buffers=%llu", (unsigned long long)o->buffers);
 	g_string_append_printf(text, " pcap=%s:%llu", o->pcap, (unsigned long long)o->pcap_size);
 	g_string_append_printf(text,
 		" sandbox=%d seccomp=%d/%d mode=%d off=%x features=%d level=%d types=%s/%s",
@@ -185,7 +186,9 @@ static const struct {
 	{"p --quit-with-target --netns-type=path /proc/1/ns t", " pid=1 "},
 	{"p --stack=auto 1 t", " stack=0 "},
 	{"p --stack=libslirp 1 t", " stack=1 "},
-	{"p 1 t", " pcap=(null):67108864 "},
+	{"p 1 t", " buffers=67108864 pcap=(null):67108864 "},
+	{"p --buffers=256k 1 t", " buffers=262144 "},
+	{"p --buffers=16G 1 t", " buffers=17179869184 "},
 	{"p --pcap=/f 1 t", " pcap=/f:67108864 "},
 	{"p --pcap=/f --pcap-size=0 1 t", " pcap=/f:0 "},
 	{"p --pcap-size=131072 --pcap=/f 1 t", " pcap=/f:131072 "},
@@ -353,6 +356,10 @@ static const struct {
 	{"p -c --macaddress=1:2:3:4:5:123 1 t",
 		"--macaddress=1:2:3:4:5:123: not six hexadecimal bytes with colons between",
 		NO_USAGE},
+	{"p --buffers=255k 1 t", "--buffers=255k: not a size", NO_USAGE},
+	{"p --buffers=0 1 t", "--buffers=0: not a size", NO_USAGE},
+	{"p --buffers=17G 1 t", "--buffers=17G: not a size", NO_USAGE},
+	{"p --buffers=lots 1 t", "--buffers=lots: not a size", NO_USAGE},
 	{"p --pcap=- 1 t", "--pcap=-: a file is needed", NO_USAGE},
 	{"p --pcap-size=1M 1 t", "--pcap-size needs --pcap", NO_USAGE},
 	{"p --pcap=/f --pcap-size= 1 t", "--pcap-size=: neither 0 nor a size", NO_USAGE},
