@@ -20,7 +20,7 @@
 struct host;
 
 struct host_dial {
-	struct ip_addr addr;
+	struct ip_addr addr; /* a link-local one is the nameserver's */
 	uint16_t port;
 	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
 };

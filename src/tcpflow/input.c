@@ -202,9 +202,12 @@ static bool take_window(struct tcp_flow *flow, const struct tcp_segment *segment
 		<< (segment->flags & TCP_SYN ? 0 : flow->snd_shift);
 	bool is_news = window != flow->snd_wnd;
 
-	/* RFC 9293 3.10.7.4: not from a segment that is older than the last one. */
-	if (seq_before(segment->seq, flow->snd_wl1) ||
-		(segment->seq == flow->snd_wl1 && seq_before(segment->ack, flow->snd_wl2)))
+	/* RFC 9293 3.10.7.4: not from a segment that is older than the last one. One that
+	 * acknowledges something new is not, though what is sent again has an old number: with the
+	 * window of before, its edge would move on by what was acknowledged. */
+	if (!seq_after(segment->ack, flow->snd_una) &&
+		(seq_before(segment->seq, flow->snd_wl1) ||
+			(segment->seq == flow->snd_wl1 && seq_before(segment->ack, flow->snd_wl2))))
 		return false;
 	if (!flow->snd_wnd && window)
 		flow->rtt.n_backoffs = 0; /* those of the probes */
@@ -319,6 +322,6 @@ bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 		return false;
 	flow->rcv_nxt++;
 	flow->near_eof = true;
-	flow->ack_owed = flow->ack_now = true;
+	flow->ack_owed = true;
 	return true;
 }
