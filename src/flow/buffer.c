@@ -10,7 +10,7 @@
 
 /* What of the pool the small chunks get: an eighth. */
 #define SMALL_SHARE 8
-/* What the upward side leaves to the other one: a quarter of each kind. */
+/* What the upward side leaves to the other one: a quarter of each kind, rounded up. */
 #define DOWN_SHARE 4
 /* Chunks whose pages are given back in one call, so that the loop is not held up. */
 #define TRIM_BATCH 64
@@ -24,7 +24,7 @@ static int class_init(struct chunk_class *class, uint8_t *memory, uint32_t n, ui
 		.chunk_size = size,
 		.n_chunks = n,
 		.n_free = n,
-		.n_reserved = n / DOWN_SHARE,
+		.n_reserved = (n + DOWN_SHARE - 1) / DOWN_SHARE,
 		.chunks = calloc(n, sizeof(struct chunk)),
 	};
 	return class->chunks ? 0 : -ENOMEM;
@@ -93,6 +93,11 @@ bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side)
 	return !class_has(&pool->large, side);
 }
 
+bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side)
+{
+	return !class_has(&pool->large, side) && !class_has(&pool->small, side);
+}
+
 static struct chunk *class_alloc(struct buffer_pool *pool, struct chunk_class *class)
 {
 	struct chunk *chunk = take_free(class);
@@ -127,36 +132,44 @@ void chunk_release(struct buffer_pool *pool, struct chunk *chunk)
 	chunk->freed_in = pool->period;
 	class->free = chunk;
 	class->n_free++;
-	if (class == &pool->large)
+	if (class == &pool->large) {
 		pool->n_touched_free++;
-	else
+	} else {
 		pool->small_is_touched = true;
+		pool->small_freed_in = pool->period;
+	}
 }
 
 /* Small chunks share pages, so they are given back together or not at all. */
-static void trim_small(struct buffer_pool *pool)
+static bool small_is_idle(const struct buffer_pool *pool)
 {
-	const struct chunk_class *small = &pool->small;
-
-	if (!pool->small_is_touched || small->n_free < small->n_chunks)
-		return;
-	madvise(small->memory, (size_t)small->n_made * BUFFER_SMALL, MADV_DONTNEED);
-	pool->small_is_touched = false;
+	return pool->small_is_touched && pool->small.n_free == pool->small.n_chunks;
 }
 
-bool buffer_pool_has_waste(const struct buffer_pool *pool)
+bool buffer_pool_has_idle(const struct buffer_pool *pool)
+{
+	return pool->n_touched_free || small_is_idle(pool);
+}
+
+/* Returns whether they are idle, but not for long enough. */
+static bool trim_small(struct buffer_pool *pool)
 {
 	const struct chunk_class *small = &pool->small;
 
-	return pool->n_touched_free ||
-		(pool->small_is_touched && small->n_free == small->n_chunks);
+	if (!small_is_idle(pool))
+		return false;
+	if (pool->small_freed_in == pool->period)
+		return true;
+	madvise(small->memory, (size_t)small->n_made * BUFFER_SMALL, MADV_DONTNEED);
+	pool->small_is_touched = false;
+	return false;
 }
 
 bool buffer_pool_trim(struct buffer_pool *pool)
 {
+	bool small_left = trim_small(pool);
 	uint32_t n = 0, n_left = 0;
 
-	trim_small(pool);
 	for (struct chunk *chunk = pool->large.free; chunk; chunk = chunk->next) {
 		if (!chunk->is_touched)
 			continue;
@@ -170,7 +183,7 @@ bool buffer_pool_trim(struct buffer_pool *pool)
 		n++;
 	}
 	pool->period++;
-	return n_left;
+	return n_left || small_left;
 }
 
 /* ---- queues ---- */

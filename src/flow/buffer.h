@@ -52,6 +52,7 @@ struct buffer_pool {
 	uint32_t period;
 	uint32_t n_touched_free; /* large ones */
 	bool small_is_touched;
+	uint32_t small_freed_in; /* as chunk.freed_in: the last of them */
 };
 
 struct byte_queue {
@@ -66,8 +67,10 @@ void buffer_pool_done(struct buffer_pool *pool);
 bool buffer_pool_is_whole(const struct buffer_pool *pool);
 /* Whether the side would get no large chunk now. */
 bool buffer_pool_is_short(const struct buffer_pool *pool, enum buffer_side side);
-/* Whether there are free pages to give back. */
-bool buffer_pool_has_waste(const struct buffer_pool *pool);
+/* Whether it would get none at all. */
+bool buffer_pool_is_empty(const struct buffer_pool *pool, enum buffer_side side);
+/* Whether there are free pages to be given back. */
+bool buffer_pool_has_idle(const struct buffer_pool *pool);
 /* Gives free pages back that were not used since the call before, at most some MiB. Returns whether
  * it has to be called again some time later. */
 bool buffer_pool_trim(struct buffer_pool *pool);

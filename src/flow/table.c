@@ -125,6 +125,14 @@ static void grow(struct flow_table *table)
 	free(old);
 }
 
+static struct flow_block *block_alloc(const struct flow_table *table)
+{
+	size_t size = sizeof(struct flow_block) + BLOCK_FLOWS * table->flow_size;
+	struct flow_block *block = aligned_alloc(_Alignof(struct flow_block), size);
+
+	return block ? memset(block, 0, size) : NULL;
+}
+
 /* The block with a free place that lies lowest, so that the upper ones empty. */
 static struct flow_block *block_with_room(struct flow_table *table)
 {
@@ -132,7 +140,7 @@ static struct flow_block *block_with_room(struct flow_table *table)
 		struct flow_block **block = &table->blocks[table->first_room];
 
 		if (!*block)
-			*block = calloc(1, sizeof(**block) + BLOCK_FLOWS * table->flow_size);
+			*block = block_alloc(table);
 		if (!*block)
 			return NULL;
 		if ((*block)->n_used < BLOCK_FLOWS)

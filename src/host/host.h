@@ -20,7 +20,7 @@
 struct host;
 
 struct host_dial {
-	struct ip_addr addr;
+	struct ip_addr addr; /* a link-local one is the nameserver's */
 	uint16_t port;
 	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
 };
@@ -67,8 +67,8 @@ struct host_ops {
 	void (*tcp_close)(struct host *host, int fd);
 	/* The peer gets a reset. */
 	void (*tcp_reset)(struct host *host, int fd);
-	/* Probes go out when the connection was silent for `idle_s`, as often again, and three
-	 * without an answer are an error (ETIMEDOUT). 0: the host's own defaults. */
+	/* A probe goes out when the connection was silent for `idle_s`, which is not 0, and then as
+	 * often again, or every 20 s; three without an answer are an error (ETIMEDOUT). */
 	void (*tcp_keepalive)(struct host *host, int fd, unsigned int idle_s);
 	/* The nameserver of this family that the host uses. */
 	struct ip_addr (*nameserver)(struct host *host, uint8_t family, int64_t now_ns);

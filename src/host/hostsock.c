@@ -138,13 +138,23 @@ static int bind_source(int fd, const struct ip_addr *from)
 	return bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
 }
 
+/* Policy lets no link-local address pass: it can only be the nameserver's. */
+static uint32_t scope_of(const struct hostsock *hostsock, const struct ip_addr *addr)
+{
+	if (addr->family != AF_INET6 || !IN6_IS_ADDR_LINKLOCAL(&addr->in6))
+		return 0;
+	return resolver_scope6(&hostsock->resolver);
+}
+
 /* Nagle's work was done by the container's kernel; a peer that vanishes is to be noticed. */
-static int set_up_and_connect(int fd, const struct host_dial *dial)
+static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t scope)
 {
 	struct sockaddr_storage sa = {0};
 	socklen_t len = sockaddr_of(&dial->addr, dial->port, &sa);
 	int r;
 
+	if (scope)
+		((struct sockaddr_in6 *)&sa)->sin6_scope_id = scope;
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	if (!is_loopback(&dial->addr))
@@ -161,13 +171,14 @@ static int set_up_and_connect(int fd, const struct host_dial *dial)
 
 static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
+	struct hostsock *hostsock = container_of(host, struct hostsock, host);
 	cleanup_fd int fd =
 		socket(dial->addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = set_up_and_connect(fd, dial);
+	r = set_up_and_connect(fd, dial, scope_of(hostsock, &dial->addr));
 	if (r == 0)
 		r = loop_watch(loop_of(host), fd, FAR_EVENTS, handle);
 	return r < 0 ? r : fd_take(&fd);
@@ -176,7 +187,8 @@ static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, st
 /* The queue's entry has the ICMP error's own type and code, which the errno merges. */
 static void read_error_queue(int fd, struct host_error *ret)
 {
-	uint8_t control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
+	_Alignas(struct cmsghdr) uint8_t
+		control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
 	struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof(control)};
 	const struct sock_extended_err *error;
 
@@ -254,12 +266,15 @@ static void hostsock_tcp_reset(struct host *host, int fd)
 	close(fd);
 }
 
-#define KEEPALIVE_PROBES 3
+#define KEEPALIVE_PROBES         3
+#define KEEPALIVE_INTERVAL_MAX_S 20
+/* Linux refuses more (tcp(7)). */
+#define KEEPALIVE_IDLE_MAX_S 32767
 
 static void hostsock_tcp_keepalive(struct host *host, int fd, unsigned int idle_s)
 {
-	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)MIN(idle_s, 20));
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)MIN(idle_s, KEEPALIVE_IDLE_MAX_S));
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)MIN(idle_s, KEEPALIVE_INTERVAL_MAX_S));
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
 }
 
@@ -293,7 +308,11 @@ static const struct host_ops hostsock_ops = {
 void hostsock_init(struct hostsock *hostsock, struct loop *loop)
 {
 	*hostsock = (struct hostsock){
-		.host = {.ops = &hostsock_ops}, .loop = loop, .spare = open_spare()};
+		.host = {.ops = &hostsock_ops},
+		.loop = loop,
+		.resolver.path = RESOLVER_PATH,
+		.spare = open_spare(),
+	};
 }
 
 void hostsock_done(struct hostsock *hostsock)

@@ -257,7 +257,7 @@ static void feed_hungry(struct tcpflow *tcpflow)
 {
 	struct list *node;
 
-	while (!buffer_pool_is_short(&tcpflow->pool, BUFFER_DOWN) &&
+	while (!buffer_pool_is_empty(&tcpflow->pool, BUFFER_DOWN) &&
 		(node = list_take(&tcpflow->hungry)))
 		tcp_flow_schedule(container_of(node, struct tcp_flow, hungry));
 }
@@ -273,7 +273,7 @@ bool tcpflow_finish(struct tcpflow *tcpflow)
 		step(container_of(node, struct tcp_flow, ready));
 	feed_hungry(tcpflow);
 	flow_table_sweep(&tcpflow->table);
-	if (buffer_pool_has_waste(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
+	if (buffer_pool_has_idle(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
 		timer_arm(&tcpflow->config.loop->timers, &tcpflow->trim_timer,
 			tcpflow->config.loop->now_ns + TCP_TRIM_NS);
 	return !list_is_empty(&tcpflow->ready);

@@ -64,11 +64,11 @@ static bool is_sane(const struct tcpflow *tcpflow, const struct tcp_segment *seg
 static enum tcpflow_result input_unknown(
 	struct tcpflow *tcpflow, const struct tcp_segment *segment, enum tcp_event event)
 {
-	if (event == TCP_EVENT_SEGMENT)
+	if (event != TCP_EVENT_SYN)
 		return TCPFLOW_STRAY;
-	if (event == TCP_EVENT_SYN && be16_get(segment->tcp->dst_port))
+	if (be16_get(segment->tcp->dst_port))
 		tcp_flow_open(tcpflow, segment);
-	else if (event == TCP_EVENT_SYN)
+	else
 		tcp_refuse(tcpflow, segment);
 	return TCPFLOW_TAKEN;
 }
@@ -85,6 +85,8 @@ enum tcpflow_result tcpflow_input(
 		count(tcpflow->config.counters, COUNTER_DROP_HEADER);
 		return TCPFLOW_TAKEN;
 	}
+	if (segment.flags & TCP_URG)
+		count(tcpflow->config.counters, COUNTER_URGENT_CLEARED);
 	flow_key_of(&key, frame, packet);
 	found = flow_table_find(&tcpflow->table, &key);
 	if (!found)
@@ -97,6 +99,8 @@ void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct 
 {
 	const struct tcp_segment segment = segment_of(frame, packet);
 
+	if (segment.flags & TCP_RST)
+		return;
 	count(tcpflow->config.counters, COUNTER_TCP_STRAY);
 	tcp_refuse(tcpflow, &segment);
 }
@@ -202,16 +206,17 @@ static bool take_window(struct tcp_flow *flow, const struct tcp_segment *segment
 		<< (segment->flags & TCP_SYN ? 0 : flow->snd_shift);
 	bool is_news = window != flow->snd_wnd;
 
-	/* RFC 9293 3.10.7.4: not from a segment that is older than the last one. */
-	if (seq_before(segment->seq, flow->snd_wl1) ||
-		(segment->seq == flow->snd_wl1 && seq_before(segment->ack, flow->snd_wl2)))
+	/* RFC 9293 3.10.7.4: not from an acknowledgement that is older than the last one, whose
+	 * edge ends earlier than it would seem from snd_una; nor from an older segment. But one
+	 * that acknowledges something new is news, though what is sent again has an old number. */
+	if (seq_before(segment->ack, flow->snd_una) ||
+		(segment->ack == flow->snd_una && seq_before(segment->seq, flow->snd_wl1)))
 		return false;
 	if (!flow->snd_wnd && window)
 		flow->rtt.n_backoffs = 0; /* those of the probes */
 	flow->snd_wnd = window;
 	flow->max_snd_wnd = MAX(flow->max_snd_wnd, window);
 	flow->snd_wl1 = segment->seq;
-	flow->snd_wl2 = segment->ack;
 	return is_news;
 }
 
@@ -279,6 +284,15 @@ static void note_data(struct tcp_flow *flow, uint32_t len)
 		tcp_send_ack(flow);
 }
 
+/* Since a window's edge is told in units and does not go back, each segment that is none of whole
+ * units moves it on; this bounds how far that leads. */
+static uint32_t room_up(const struct tcp_flow *flow)
+{
+	uint32_t max = flow->rcv_wnd_max + BUFFER_LARGE;
+
+	return max - MIN(flow->up.len, max);
+}
+
 /* The socket first, the queue for what it does not take. What there is no memory for stays
  * unacknowledged, and comes again. */
 static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segment)
@@ -291,7 +305,7 @@ static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segm
 		return n;
 	if (n < segment->len)
 		n += (uint32_t)byte_queue_append(&flow->up, &flow->owner->pool, BUFFER_UP,
-			segment->data + n, segment->len - n);
+			segment->data + n, MIN(segment->len - n, room_up(flow)));
 	if (n < segment->len)
 		tcp_count(flow, COUNTER_TCP_MEMORY_SHORT);
 	return n;
@@ -319,6 +333,6 @@ bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 		return false;
 	flow->rcv_nxt++;
 	flow->near_eof = true;
-	flow->ack_owed = flow->ack_now = true;
+	flow->ack_owed = true;
 	return true;
 }

@@ -121,6 +121,7 @@ static void establish(struct tcp_flow *flow)
 	tcp_rtt_acked(&flow->rtt, flow->snd_una, tcp_now_ns(flow));
 	flow->retransmit_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
+	flow->dialogue = flow->owner->habits.first_answer;
 	tcp_flow_set_state(flow, TCP_ESTABLISHED);
 	flow->idle_ns = tcp_now_ns(flow) + idle_interval_ns(flow);
 }
@@ -139,7 +140,6 @@ static void received_segment(struct tcp_flow *flow, const struct tcp_segment *se
 	if (!tcp_check_sequence(flow, &s))
 		return;
 	flow->snd_wl1 = segment->seq;
-	flow->snd_wl2 = segment->ack;
 	establish(flow);
 	synchronized_segment(flow, segment);
 }
@@ -317,7 +317,7 @@ static void synchronized_retransmit(struct tcp_flow *flow, const struct tcp_segm
 /* Nothing came that it could have ridden on. */
 static void synchronized_delayed_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
-	flow->dialogue = 0;
+	tcp_notice_no_answer(flow);
 	tcp_send_ack(flow);
 }
 

@@ -50,5 +50,5 @@ int64_t tcp_rtt_timeout(const struct tcp_rtt *rtt)
 
 	if (rtt->srtt_ns)
 		rto_ns = MAX(rtt->srtt_ns + 4 * rtt->rttvar_ns, TCP_RTO_MIN_NS);
-	return MIN(rto_ns << rtt->n_backoffs, TCP_RTO_MAX_NS);
+	return MIN(MIN(rto_ns, TCP_RTO_MAX_NS) << rtt->n_backoffs, TCP_RTO_MAX_NS);
 }

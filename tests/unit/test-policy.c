@@ -84,6 +84,22 @@ static void test_family(void)
 	g_assert_cmpint(policy_check(&policy, &addr, IPPROTO_TCP), ==, POLICY_UNREACHABLE);
 }
 
+static struct policy network(void)
+{
+	return (struct policy){
+		.network.s_addr = htonl(0x0a010200),
+		.netmask.s_addr = htonl(0xfffffe00),
+		.gateway.s_addr = htonl(0x0a010202),
+		.dns.s_addr = htonl(0x0a010203),
+		.guest.s_addr = htonl(0x0a010264),
+		.gateway6.s6_addr = {0xfd, [15] = 2},
+		.dns6.s6_addr = {0xfd, [15] = 3},
+		.ipv6 = true,
+		.host_loopback = true,
+		.dns_enabled = true,
+	};
+}
+
 static void test_who_is_meant(void)
 {
 	static const struct {
@@ -103,14 +119,7 @@ static void test_who_is_meant(void)
 		{"::ffff:10.1.2.2", false, false, false},
 		{"::ffff:10.1.3.255", false, false, false},
 	};
-	const struct policy policy = {
-		.network.s_addr = htonl(0x0a010200),
-		.netmask.s_addr = htonl(0xfffffe00),
-		.gateway.s_addr = htonl(0x0a010202),
-		.dns.s_addr = htonl(0x0a010203),
-		.gateway6.s6_addr = {0xfd, [15] = 2},
-		.dns6.s6_addr = {0xfd, [15] = 3},
-	};
+	const struct policy policy = network();
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct ip_addr addr = addr_of(rows[i].address);
@@ -123,6 +132,167 @@ static void test_who_is_meant(void)
 	}
 }
 
+/* ---- where TCP connections go ---- */
+
+struct map_row {
+	const char *address;
+	uint16_t port;
+	const char *expected; /* NULL: unreachable; "dns": the nameserver */
+};
+
+static void expect_map(const struct policy *policy, const struct map_row *row)
+{
+	struct ip_addr dst = addr_of(row->address), got = {0}, expected;
+	enum policy_verdict verdict = policy_map(policy, &dst, row->port, IPPROTO_TCP, &got);
+
+	g_test_message("%s port %u", row->address, row->port);
+	if (!row->expected) {
+		g_assert_cmpint(verdict, ==, POLICY_UNREACHABLE);
+		return;
+	}
+	if (!g_strcmp0(row->expected, "dns")) {
+		g_assert_cmpint(verdict, ==, POLICY_NAMESERVER);
+		return;
+	}
+	g_assert_cmpint(verdict, ==, POLICY_PASS);
+	expected = addr_of(row->expected);
+	g_assert_cmpint(got.family, ==, expected.family);
+	g_assert_true(IN6_ARE_ADDR_EQUAL(&got.in6, &expected.in6));
+}
+
+/* Themselves, whatever the options say. */
+static const struct map_row outside[] = {
+	{"192.0.2.1", 80, "192.0.2.1"},
+	{"192.0.2.1", 53, "192.0.2.1"},
+	{"10.1.2.0", 80, "10.1.2.0"},
+	{"10.1.2.1", 80, "10.1.2.1"},
+	{"10.1.2.4", 80, "10.1.2.4"},
+	{"10.1.2.100", 80, "10.1.2.100"},
+	{"10.1.3.255", 80, "10.1.3.255"},
+	{"10.0.2.2", 80, "10.0.2.2"}, /* of another network */
+	{"10.0.2.3", 53, "10.0.2.3"},
+	{"169.254.169.254", 80, "169.254.169.254"},
+	{"255.255.255.255", 80, "255.255.255.255"}, /* connect(2) refuses it */
+	{"224.0.0.1", 80, "224.0.0.1"},
+	{"2001:db8::1", 80, "2001:db8::1"},
+	{"2001:db8::3", 53, "2001:db8::3"},
+	{"fd00:0:0:1::2", 80, "fd00:0:0:1::2"}, /* behind the prefix's end */
+	{"fd00:0:0:1::3", 53, "fd00:0:0:1::3"},
+	{"fcff:ffff:ffff:ffff::2", 80, "fcff:ffff:ffff:ffff::2"},
+	{"fd01::2", 80, "fd01::2"},
+	{"64:ff9b::7f00:1", 80, "64:ff9b::7f00:1"},
+	{"127.0.0.1", 80, NULL},
+	{"0.0.0.0", 80, NULL},
+	{"240.0.0.1", 80, NULL},
+	{"::1", 80, NULL},
+	{"::", 80, NULL},
+	{"::ffff:10.1.2.2", 80, NULL},
+	{"::ffff:10.1.2.3", 53, NULL},
+	{"::ffff:192.0.2.1", 80, NULL},
+	{"fe80::2", 80, NULL},
+	{"fe80::3", 53, NULL},
+};
+
+/* The host's loopback: N+2, and all of the IPv6 prefix but fd00::3. */
+static const struct map_row host4[] = {
+	{"10.1.2.2", 80, "127.0.0.1"}, {"10.1.2.2", 53, "127.0.0.1"}};
+static const struct map_row host6[] = {{"fd00::2", 80, "::1"}, {"fd00::2", 53, "::1"},
+	{"fd00::", 80, "::1"}, {"fd00::1", 80, "::1"}, {"fd00::64", 80, "::1"},
+	{"fd00::3:3", 53, "::1"}, {"fd00::ffff:ffff:ffff:ffff", 80, "::1"}};
+
+/* N+3 and fd00::3: the nameserver, and nothing else. */
+static const struct map_row dns[] = {{"10.1.2.3", 53, "dns"}, {"10.1.2.3", 80, NULL},
+	{"10.1.2.3", 853, NULL}, {"10.1.2.3", 0, NULL}, {"fd00::3", 53, "dns"},
+	{"fd00::3", 80, NULL}};
+
+#define EXPECT_MAP(policy, rows)                                    \
+	do {                                                        \
+		for (size_t row = 0; row < ARRAY_SIZE(rows); row++) \
+			expect_map((policy), &(rows)[row]);         \
+	} while (0)
+
+static void expect_blocked(const struct policy *policy, const struct map_row *rows, size_t n_rows)
+{
+	for (size_t i = 0; i < n_rows; i++) {
+		const struct map_row row = {rows[i].address, rows[i].port, NULL};
+
+		expect_map(policy, &row);
+	}
+}
+
+static void test_map(void)
+{
+	const struct policy policy = network();
+
+	EXPECT_MAP(&policy, outside);
+	EXPECT_MAP(&policy, host4);
+	EXPECT_MAP(&policy, host6);
+	EXPECT_MAP(&policy, dns);
+}
+
+/* The nameserver is reached all the same, though it is on the host's loopback as a rule. */
+static void test_map_no_host_loopback(void)
+{
+	struct policy policy = network();
+
+	policy.host_loopback = false;
+	EXPECT_MAP(&policy, outside);
+	expect_blocked(&policy, host4, ARRAY_SIZE(host4));
+	expect_blocked(&policy, host6, ARRAY_SIZE(host6));
+	EXPECT_MAP(&policy, dns);
+}
+
+/* --disable-dns: N+3 is an address like any other of its network, fd00::3 like any other of its
+ * prefix. */
+static void test_map_no_dns(void)
+{
+	static const struct map_row plain[] = {{"10.1.2.3", 53, "10.1.2.3"},
+		{"10.1.2.3", 80, "10.1.2.3"}, {"fd00::3", 53, "::1"}, {"fd00::3", 80, "::1"}};
+	struct policy policy = network();
+
+	policy.dns_enabled = false;
+	EXPECT_MAP(&policy, outside);
+	EXPECT_MAP(&policy, host4);
+	EXPECT_MAP(&policy, host6);
+	EXPECT_MAP(&policy, plain);
+	policy.host_loopback = false;
+	expect_blocked(&policy, host4, ARRAY_SIZE(host4));
+	expect_blocked(&policy, host6, ARRAY_SIZE(host6));
+	expect_blocked(&policy, plain + 2, 2);
+	expect_map(&policy, &plain[0]);
+	expect_map(&policy, &plain[1]);
+}
+
+/* What the resolver's file may name is not for the container to dial. */
+static void test_map_verdict_has_no_address(void)
+{
+	const struct policy policy = network();
+	struct ip_addr dst = addr_of("10.1.2.3"), got = addr_of("192.0.2.77");
+
+	g_assert_cmpint(policy_map(&policy, &dst, 53, IPPROTO_TCP, &got), ==, POLICY_NAMESERVER);
+	g_assert_cmphex(ntohl(ip_addr_v4(&got).s_addr), ==, 0xc000024d);
+	g_assert_cmpint(policy_map(&policy, &dst, 54, IPPROTO_TCP, &got), ==, POLICY_UNREACHABLE);
+	g_assert_cmphex(ntohl(ip_addr_v4(&got).s_addr), ==, 0xc000024d);
+}
+
+static void test_source(void)
+{
+	struct policy policy = network();
+
+	g_assert_null(policy_source(&policy, AF_INET));
+	g_assert_null(policy_source(&policy, AF_INET6));
+	policy.outbound = addr_of("192.0.2.10");
+	policy.outbound6 = addr_of("2001:db8::10");
+	g_assert_null(policy_source(&policy, AF_INET));
+	policy.has_outbound = true;
+	g_assert_true(policy_source(&policy, AF_INET) == &policy.outbound);
+	g_assert_null(policy_source(&policy, AF_INET6));
+	policy.has_outbound = false;
+	policy.has_outbound6 = true;
+	g_assert_null(policy_source(&policy, AF_INET));
+	g_assert_true(policy_source(&policy, AF_INET6) == &policy.outbound6);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -131,5 +301,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/link-local", test_link_local);
 	g_test_add_func("/policy/family", test_family);
 	g_test_add_func("/policy/who-is-meant", test_who_is_meant);
+	g_test_add_func("/policy/map", test_map);
+	g_test_add_func("/policy/map-no-host-loopback", test_map_no_host_loopback);
+	g_test_add_func("/policy/map-no-dns", test_map_no_dns);
+	g_test_add_func("/policy/map-verdict-has-no-address", test_map_verdict_has_no_address);
+	g_test_add_func("/policy/source", test_source);
 	return g_test_run();
 }

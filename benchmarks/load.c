@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t load_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+void load_fail(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	printf("{\"error\": \"%s\"}\n", text);
+	fflush(stdout);
+	_exit(1);
+}
+
+void load_raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void stamp(char *chunk, uint64_t offset)
+{
+	for (size_t at = 0; at < LOAD_CHUNK; at += LOAD_BLOCK) {
+		uint64_t value = offset + at;
+
+		memcpy(chunk + at, &value, sizeof(value));
+	}
+}
+
+int load_send(int fd, int64_t duration_ns)
+{
+	/* So that a stream that stalls is given up in time. */
+	struct timeval patience = {.tv_usec = 200000};
+	int64_t end_ns = load_now_ns() + duration_ns;
+	char *chunk = calloc(1, LOAD_CHUNK);
+	uint64_t offset = 0;
+	int r = 0;
+
+	if (!chunk)
+		return -ENOMEM;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	while (load_now_ns() < end_ns) {
+		size_t at = offset % LOAD_CHUNK;
+		ssize_t n;
+
+		if (at == 0)
+			stamp(chunk, offset);
+		n = send(fd, chunk + at, LOAD_CHUNK - at, MSG_NOSIGNAL);
+		if (n > 0) {
+			offset += (uint64_t)n;
+		} else if (errno != EAGAIN && errno != EINTR) {
+			r = -errno;
+			break;
+		}
+	}
+	free(chunk);
+	if (r == 0 && shutdown(fd, SHUT_WR) < 0)
+		r = -errno;
+	return r;
+}
+
+/* How many blocks that begin, with all of their 8 bytes, in this piece of the stream are wrong. */
+static uint64_t n_wrong_blocks(const char *data, size_t length, uint64_t offset)
+{
+	uint64_t n = 0;
+
+	for (size_t at = -offset % LOAD_BLOCK; at + sizeof(uint64_t) <= length; at += LOAD_BLOCK) {
+		uint64_t value;
+
+		memcpy(&value, data + at, sizeof(value));
+		n += value != offset + at;
+	}
+	return n;
+}
+
+int load_receive(int fd, struct load_report *ret_report)
+{
+	struct load_report *report = ret_report;
+	char *chunk = malloc(LOAD_CHUNK);
+	int r = 0;
+
+	memset(report, 0, sizeof(*report));
+	if (!chunk)
+		return -ENOMEM;
+	for (;;) {
+		ssize_t n = recv(fd, chunk, LOAD_CHUNK, 0);
+		int64_t second;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			r = -errno;
+		if (n <= 0)
+			break;
+		report->last_ns = load_now_ns();
+		if (report->bytes == 0)
+			report->first_ns = report->last_ns;
+		second = (report->last_ns - report->first_ns) / 1000000000;
+		if (second < LOAD_SECONDS_MAX)
+			report->per_second[second] += (uint64_t)n;
+		report->n_wrong += n_wrong_blocks(chunk, (size_t)n, report->bytes);
+		report->bytes += (uint64_t)n;
+	}
+	free(chunk);
+	return r;
+}
+
+char *load_report_json(const struct load_report *report)
+{
+	int64_t length_ns = report->last_ns - report->first_ns;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return NULL;
+	fprintf(out, "{\"bytes\": %llu, \"wrong\": %llu, \"seconds\": %.6f, \"per_second\": [",
+		(unsigned long long)report->bytes, (unsigned long long)report->n_wrong,
+		(double)length_ns / 1e9);
+	for (int64_t i = 0; i < LOAD_SECONDS_MAX && i <= length_ns / 1000000000; i++)
+		fprintf(out, "%s%llu", i ? ", " : "", (unsigned long long)report->per_second[i]);
+	fprintf(out, "]}\n");
+	fclose(out);
+	return text;
+}
