@@ -425,7 +425,7 @@ static void vanished_idle(struct tcp_flow *flow, const struct tcp_segment *segme
 	[TCP_EVENT_FAR_ERROR] = synchronized_far_error, [TCP_EVENT_IDLE] = synchronized_idle
 /* While something of ours may be in flight. */
 #define WITH_RETRANSMIT [TCP_EVENT_RETRANSMIT] = synchronized_retransmit
-/* While data may come. */
+/* While data may come, or the host may end its stream, too. */
 #define WITH_DELAYED_ACK [TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack
 
 static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
@@ -446,7 +446,7 @@ static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 			[TCP_EVENT_RETRANSMIT] = received_retransmit,
 		},
 	[TCP_ESTABLISHED] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
-	[TCP_CLOSE_WAIT] = {SYNCHRONIZED, WITH_RETRANSMIT},
+	[TCP_CLOSE_WAIT] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
 	[TCP_FIN_WAIT_1] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
 	[TCP_FIN_WAIT_2] = {SYNCHRONIZED, WITH_DELAYED_ACK},
 	[TCP_CLOSING] = {SYNCHRONIZED, WITH_RETRANSMIT},
