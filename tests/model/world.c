@@ -184,6 +184,13 @@ static void choose_link(struct world *world)
 		world->link_down_ns + (int64_t)rng_scale(rng, NS_PER_MS, 20 * NS_PER_SEC);
 }
 
+/* Whether nothing is lost, doubled or delayed beyond what a tap does. */
+static bool wire_is_good(const struct world *world, const struct wire *wire)
+{
+	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
+		!world->link_up_ns && wire->delay_ns <= 10 * NS_PER_MS;
+}
+
 static void fire_slot(struct timer *timer, int64_t now)
 {
 	struct slot *slot = container_of(timer, struct slot, start);
@@ -265,6 +272,7 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	choose_link(world);
 	choose_wire(world, &world->up);
 	choose_wire(world, &world->down);
+	world->is_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
 	start_relay(world);
 	world->n_slots = 1 + (unsigned int)rng_below(rng, SLOTS_MAX);
 	if (rng_chance(rng, 5000))
@@ -387,18 +395,10 @@ static bool start_next(struct world *world)
 	return any;
 }
 
-/* Whether nothing is lost, doubled or delayed beyond what a tap does. */
-static bool wire_is_good(const struct world *world, const struct wire *wire)
-{
-	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
-		!world->link_up_ns && wire->delay_ns <= 10 * NS_PER_MS;
-}
-
 /* From now on everybody gets on with it; half of the worlds keep their wire. */
 static void calm(struct world *world)
 {
 	world->is_calm = true;
-	world->was_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
 	for (struct near *near = world->nears; near; near = near->next) {
 		near->paused_until_ns = 0;
 		near->pace_ns = MIN(near->pace_ns, CALM_PACE_NS);
@@ -433,7 +433,7 @@ static uint32_t acknowledged(const struct near *near)
 static bool may_be_reset(const struct world *world, const struct far *far)
 {
 	return far->state == FAR_FAILED || world->counters.value[COUNTER_TCP_GIVEN_UP] ||
-		(world->was_lossy && far->out_ended && far->eof_given);
+		(world->is_lossy && far->out_ended && far->eof_given);
 }
 
 static void check_near(struct world *world, const struct near *near)
@@ -514,8 +514,7 @@ static void check_counters(struct world *world)
 
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
 		MUST(world, !value[never[i]]);
-	if (!wire_is_good(world, &world->up) || !wire_is_good(world, &world->down) ||
-		world->was_lossy)
+	if (world->is_lossy)
 		return;
 	MUST(world, !value[COUNTER_FRAMES_OUT_DROPPED] && !value[COUNTER_TCP_GIVEN_UP]);
 	if (anyone_loses(world))

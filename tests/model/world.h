@@ -242,7 +242,7 @@ struct world {
 	struct near *dialler;       /* whose SYN is being looked at */
 	bool is_calm;               /* nothing is lost or delayed on purpose any more */
 	bool near_waits, far_waits; /* programs that read only when all was written; one side's */
-	bool link_is_gone, is_ending, was_lossy;
+	bool link_is_gone, is_ending, is_lossy;
 };
 
 static inline int64_t now_ns(const struct world *world)
