@@ -702,16 +702,17 @@ static void choose_habits(struct near *near)
 		arm(near, &near->abort, (int64_t)rng_scale(rng, NS_PER_MS, 120 * NS_PER_SEC));
 }
 
+/* Not among the numbers of the last one: nobody could tell them from each other. */
 static uint32_t choose_iss(struct near *near, const struct near *last)
 {
 	struct rng *rng = &near->world->rng;
+	uint32_t iss = (uint32_t)rng_next(rng);
 
-	/* Not from its last one's numbers on: nobody could tell. */
-	if (last && rng_chance(rng, 7000))
-		return last->snd_max + 100000 + (uint32_t)rng_below(rng, 100000);
 	if (rng_chance(rng, 5000))
-		return UINT32_MAX - (uint32_t)rng_scale(rng, 1, 100000);
-	return (uint32_t)rng_next(rng);
+		iss = UINT32_MAX - (uint32_t)rng_scale(rng, 1, 100000);
+	if (last && (rng_chance(rng, 7000) || iss - last->iss + (1u << 24) < 1u << 25))
+		iss = last->snd_max + 100000 + (uint32_t)rng_below(rng, 100000);
+	return iss;
 }
 
 struct near *near_open(struct slot *slot)
