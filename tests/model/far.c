@@ -432,6 +432,10 @@ static void host_close(struct host *host, int fd)
 		/* Else the kernel resets it, and what is in its queue is lost. */
 		MUST(far->world, far->in_arrived == far->in_taken || far->world->link_is_gone);
 	}
+	/* A reset is passed on, unless both had said all. */
+	if (far->state == FAR_FAILED && far->has_iss && far->fail_error != ETIMEDOUT &&
+		!far->world->is_ending && !(far->eof_given && far->near->fin_queued))
+		MUST(far->world, far->has_reset_near);
 	far->was_closed = true;
 	release(far);
 	far_kick(far);

@@ -267,6 +267,8 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	list_init(&world->frames);
 	world->key = (struct siphash_key){{rng_next(rng), rng_next(rng)}};
 	world->memory = (size_t)rng_scale(rng, BUFFER_POOL_MIN, 16 * 1024 * 1024);
+	if (rng_chance(rng, 3000))
+		world->memory = BUFFER_POOL_MIN;
 	world->near_waits = rng_chance(rng, 3000);
 	world->far_waits = !world->near_waits && rng_chance(rng, 3000);
 	choose_link(world);
@@ -319,6 +321,11 @@ static void check_flows(struct world *world)
 		MUST(world, flow->up.len <= flow->rcv_wnd_max + BUFFER_LARGE);
 		MUST(world, flow->down.len <= TCP_DOWN_WINDOW + BUFFER_LARGE);
 		MUST(world, flow->fd >= 0 || !flow->up.len);
+		/* A closed window is opened by the one who closed it. */
+		if (flow->state >= TCP_ESTABLISHED && flow->state <= TCP_LAST_ACK)
+			MUST(world,
+				flow->rcv_edge != flow->rcv_nxt || flow->up.len || flow->near_eof ||
+					flow->ack_ns != CLOCK_NEVER);
 	}
 }
 

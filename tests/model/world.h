@@ -177,7 +177,7 @@ struct far {
 	bool wakes; /* the edge is to be told */
 
 	/* The relay's side of the connection, as its frames show it. */
-	bool has_iss;
+	bool has_iss, has_reset_near;
 	uint32_t iss, ack_max, edge_max;
 	uint8_t their_shift;
 
