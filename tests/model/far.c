@@ -224,6 +224,8 @@ static void choose_kind(struct far *far)
 	uint64_t max = (uint64_t)MIN(piece, near->rcvbuf) * 700;
 
 	far->in_total = rng_chance(rng, 1000) ? 0 : (uint32_t)rng_scale(rng, 1, MIN(max, 2000000));
+	if (far->world->is_hungry)
+		far->in_total = 200000 + (uint32_t)rng_below(rng, 100000);
 	/* Not in more than some thousand portions. */
 	far->rcvbuf = (uint32_t)rng_scale(rng, 100 + far->in_total / 2000, 2000000);
 	far->sndbuf = (uint32_t)rng_scale(rng, 100 + near->total / 2000, 2000000);

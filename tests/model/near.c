@@ -683,6 +683,16 @@ static void choose_kind(struct near *near)
 	near->pace_ns = (int64_t)rng_scale(rng, 1000, 300 * NS_PER_MS);
 }
 
+/* What goes to it fills the wire. */
+static void be_hungry(struct near *near)
+{
+	near->mss_option = 1460;
+	near->mss = 1460;
+	near->shift_option = 7;
+	near->rcvbuf = 1000000;
+	near->delayed_ack_ns = 40 * NS_PER_MS;
+}
+
 static void choose_habits(struct near *near)
 {
 	struct rng *rng = &near->world->rng;
@@ -732,6 +742,8 @@ struct near *near_open(struct slot *slot)
 	near->program.fire = fire_program;
 	near->abort.fire = fire_abort;
 	choose_kind(near);
+	if (world->is_hungry)
+		be_hungry(near);
 	choose_habits(near);
 	near->iss = choose_iss(near, last);
 	near->snd_una = near->delivered_end = near->iss;

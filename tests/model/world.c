@@ -267,7 +267,8 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	list_init(&world->frames);
 	world->key = (struct siphash_key){{rng_next(rng), rng_next(rng)}};
 	world->memory = (size_t)rng_scale(rng, BUFFER_POOL_MIN, 16 * 1024 * 1024);
-	if (rng_chance(rng, 3000))
+	world->is_hungry = rng_chance(rng, 500);
+	if (world->is_hungry || rng_chance(rng, 3000))
 		world->memory = BUFFER_POOL_MIN;
 	world->near_waits = rng_chance(rng, 3000);
 	world->far_waits = !world->near_waits && rng_chance(rng, 3000);
@@ -279,6 +280,8 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	world->n_slots = 1 + (unsigned int)rng_below(rng, SLOTS_MAX);
 	if (rng_chance(rng, 5000))
 		world->n_slots = 1;
+	if (world->is_hungry)
+		world->n_slots = SLOTS_MAX;
 	for (unsigned int i = 0; i < world->n_slots; i++)
 		slot_init(world, i);
 }
