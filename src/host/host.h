@@ -51,7 +51,8 @@ struct host_ops {
 	/* A connection to `dial` is begun and watched with `handle`. Returns its descriptor, or a
 	 * negative errno when that failed at once. EPOLLOUT or an error tells the outcome. */
 	int (*tcp_dial)(struct host *host, const struct host_dial *dial, struct handle handle);
-	/* The outcome of a dial on which an event has come. */
+	/* The outcome of a dial on which an event has come; later the error, if an event says that
+	 * there is one. */
 	void (*tcp_dial_result)(struct host *host, int fd, struct host_error *ret);
 	/* The connection to `addr` stands: from now on only what is final is an error. */
 	void (*tcp_dialled)(struct host *host, int fd, const struct ip_addr *addr);

@@ -50,6 +50,17 @@ static void dialing_ready(struct tcp_flow *flow, uint32_t events)
 	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);
 }
 
+/* Behind the end of the host's stream no read tells of a reset. */
+static bool failed_behind_the_end(struct tcp_flow *flow, uint32_t events)
+{
+	struct host *host = flow->owner->config.host;
+
+	if (!flow->far_eof || !(events & EPOLLERR))
+		return false;
+	host->ops->tcp_dial_result(host, flow->fd, &flow->error);
+	return flow->error.error;
+}
+
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events)
 {
 	struct flow *found = flow_table_get(&tcpflow->table, handle.index, handle.generation);
@@ -64,6 +75,10 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 		dialing_ready(flow, events);
 	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING)
 		return;
+	if (failed_behind_the_end(flow, events)) {
+		tcp_event(flow, TCP_EVENT_FAR_ERROR, NULL);
+		return;
+	}
 	flow->far_writable |= !!(events & EPOLLOUT);
 	flow->far_ending |= !!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 	if (!flow->far_eof)
