@@ -51,7 +51,7 @@ struct host_ops {
 	/* A connection to `dial` is begun and watched with `handle`. Returns its descriptor, or a
 	 * negative errno when that failed at once. EPOLLOUT or an error tells the outcome. */
 	int (*tcp_dial)(struct host *host, const struct host_dial *dial, struct handle handle);
-	/* The outcome of a dial on which an event has come. */
+	/* The outcome of a dial on which an event has come; later, why EPOLLERR has. */
 	void (*tcp_dial_result)(struct host *host, int fd, struct host_error *ret);
 	/* The connection to `addr` stands: from now on only what is final is an error. */
 	void (*tcp_dialled)(struct host *host, int fd, const struct ip_addr *addr);
@@ -67,8 +67,8 @@ struct host_ops {
 	void (*tcp_close)(struct host *host, int fd);
 	/* The peer gets a reset. */
 	void (*tcp_reset)(struct host *host, int fd);
-	/* Probes go out when the connection was silent for `idle_s`, as often again, and three
-	 * without an answer are an error (ETIMEDOUT). 0: the host's own defaults. */
+	/* A probe goes out when the connection was silent for `idle_s`, which is not 0, and then as
+	 * often again, or every 20 s; three without an answer are an error (ETIMEDOUT). */
 	void (*tcp_keepalive)(struct host *host, int fd, unsigned int idle_s);
 	/* The nameserver of this family that the host uses. */
 	struct ip_addr (*nameserver)(struct host *host, uint8_t family, int64_t now_ns);

@@ -187,7 +187,8 @@ static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, st
 /* The queue's entry has the ICMP error's own type and code, which the errno merges. */
 static void read_error_queue(int fd, struct host_error *ret)
 {
-	uint8_t control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
+	_Alignas(struct cmsghdr) uint8_t
+		control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
 	struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof(control)};
 	const struct sock_extended_err *error;
 
@@ -265,12 +266,15 @@ static void hostsock_tcp_reset(struct host *host, int fd)
 	close(fd);
 }
 
-#define KEEPALIVE_PROBES 3
+#define KEEPALIVE_PROBES         3
+#define KEEPALIVE_INTERVAL_MAX_S 20
+/* Linux refuses more (tcp(7)). */
+#define KEEPALIVE_IDLE_MAX_S 32767
 
 static void hostsock_tcp_keepalive(struct host *host, int fd, unsigned int idle_s)
 {
-	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)MIN(idle_s, 20));
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)MIN(idle_s, KEEPALIVE_IDLE_MAX_S));
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)MIN(idle_s, KEEPALIVE_INTERVAL_MAX_S));
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
 }
 

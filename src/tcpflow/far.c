@@ -50,6 +50,24 @@ static void dialing_ready(struct tcp_flow *flow, uint32_t events)
 	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);
 }
 
+/* The host's stream has ended, and the container knows: no recv(2) will tell of a reset behind it.
+ * Returns whether there was one. */
+static bool failed_behind_end(struct tcp_flow *flow, uint32_t events)
+{
+	struct host *host = flow->owner->config.host;
+	struct host_error error = {0};
+
+	if (!(events & EPOLLERR) || !flow->far_eof || flow->state == TCP_ESTABLISHED ||
+		flow->state == TCP_CLOSE_WAIT)
+		return false;
+	host->ops->tcp_dial_result(host, flow->fd, &error);
+	if (!error.error)
+		return false;
+	flow->error = error;
+	tcp_event(flow, TCP_EVENT_FAR_ERROR, NULL);
+	return true;
+}
+
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events)
 {
 	struct flow *found = flow_table_get(&tcpflow->table, handle.index, handle.generation);
@@ -62,7 +80,7 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 		return;
 	if (flow->state == TCP_DIALING)
 		dialing_ready(flow, events);
-	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING)
+	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_behind_end(flow, events))
 		return;
 	flow->far_writable |= !!(events & EPOLLOUT);
 	flow->far_ending |= !!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
@@ -170,7 +188,7 @@ static uint32_t pull(struct tcp_flow *flow, uint32_t budget)
 	if (room > flow->mss)
 		room -= room % flow->mss;
 	n = host->ops->tcp_recv(host, flow->fd, chunk->data, room);
-	if (n < room && !(n > 0 && flow->far_ending))
+	if (n < (ssize_t)room && !(n > 0 && flow->far_ending))
 		flow->far_readable = false;
 	if (n > 0) {
 		keep(flow, chunk, (uint32_t)n);

@@ -271,6 +271,7 @@ bool tcpflow_finish(struct tcpflow *tcpflow)
 	list_move(&turn, &tcpflow->ready);
 	while ((node = list_take(&turn)))
 		step(container_of(node, struct tcp_flow, ready));
+	feed_hungry(tcpflow);
 	flow_table_sweep(&tcpflow->table);
 	if (buffer_pool_has_idle(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
 		timer_arm(&tcpflow->config.loop->timers, &tcpflow->trim_timer,

@@ -41,12 +41,13 @@ static enum tcp_event event_of(const struct tcp_segment *segment)
 	return N_TCP_EVENTS;
 }
 
-static bool is_to_group(const struct tcp_segment *segment)
+static bool is_to_group(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
 	const struct eth_header *eth = (const struct eth_header *)segment->frame;
 	const struct ip_addr *dst = &segment->packet->dst;
 
-	if (eth_addr_is_group(&eth->dst))
+	if (eth_addr_is_group(&eth->dst) ||
+		policy_is_directed_broadcast(tcpflow->config.policy, dst))
 		return true;
 	if (dst->family == AF_INET)
 		return ntohl(ip_addr_v4(dst).s_addr) >> 28 >= 0xe;
@@ -54,9 +55,9 @@ static bool is_to_group(const struct tcp_segment *segment)
 }
 
 /* A connection needs two ends that are one host each (RFC 9293 3.9.2.3), and ports. */
-static bool is_sane(const struct tcp_segment *segment)
+static bool is_sane(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
-	return !is_to_group(segment) && be16_get(segment->tcp->src_port) &&
+	return !is_to_group(tcpflow, segment) && be16_get(segment->tcp->src_port) &&
 		!(segment->flags & TCP_SYN && segment->flags & TCP_FIN);
 }
 
@@ -80,7 +81,7 @@ enum tcpflow_result tcpflow_input(
 	struct flow_key key;
 	struct flow *found;
 
-	if (!is_sane(&segment) || event == N_TCP_EVENTS) {
+	if (!is_sane(tcpflow, &segment) || event == N_TCP_EVENTS) {
 		count(tcpflow->config.counters, COUNTER_DROP_HEADER);
 		return TCPFLOW_TAKEN;
 	}
@@ -132,6 +133,9 @@ static void notice_keepalive(struct tcp_flow *flow, const struct tcp_segment *se
 
 	if (segment->seq != flow->rcv_nxt - 1 || segment->len > 1 || silent_s < 1 || flow->fd < 0)
 		return;
+	/* A probe of a closed window looks the same; and a FIN may come again. */
+	if (flow->rcv_edge == flow->rcv_nxt || segment->flags & TCP_FIN)
+		return;
 	if (flow->far_pace_s && flow->far_pace_s <= silent_s)
 		return;
 	flow->far_pace_s = (uint32_t)silent_s;
@@ -142,8 +146,8 @@ static void heard(struct tcp_flow *flow)
 {
 	flow->heard_ns = tcp_now_ns(flow);
 	flow->n_probes = 0;
-	/* What is in flight is answered by being acknowledged only. */
-	if (flow->snd_una == flow->snd_nxt)
+	/* What is in flight is answered by being acknowledged, or by a window that is closed. */
+	if (flow->snd_una == flow->snd_nxt || !flow->snd_wnd)
 		flow->unanswered_since_ns = CLOCK_NEVER;
 }
 
@@ -330,6 +334,6 @@ bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 		return false;
 	flow->rcv_nxt++;
 	flow->near_eof = true;
-	flow->ack_owed = flow->ack_now = true;
+	flow->ack_owed = true;
 	return true;
 }

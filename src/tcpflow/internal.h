@@ -79,6 +79,8 @@ void tcp_retransmit(struct tcp_flow *flow);
 void tcp_send_unreachable(struct tcp_flow *flow, uint8_t code);
 /* Sends or puts off the acknowledgement that is owed, tells of a window that has opened. */
 void tcp_settle_ack(struct tcp_flow *flow);
+/* The acknowledgement has waited for nothing. */
+void tcp_notice_no_answer(struct tcp_flow *flow);
 /* How much of the stream to the container may be added to `down` now. */
 uint32_t tcp_room_down(const struct tcp_flow *flow);
 /* Whether something waits that the container's window keeps back. */

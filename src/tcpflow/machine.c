@@ -121,6 +121,7 @@ static void establish(struct tcp_flow *flow)
 	tcp_rtt_acked(&flow->rtt, flow->snd_una, tcp_now_ns(flow));
 	flow->retransmit_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
+	flow->dialogue = flow->owner->habits.first_answer;
 	tcp_flow_set_state(flow, TCP_ESTABLISHED);
 	flow->idle_ns = tcp_now_ns(flow) + idle_interval_ns(flow);
 }
@@ -316,7 +317,7 @@ static void synchronized_retransmit(struct tcp_flow *flow, const struct tcp_segm
 /* Nothing came that it could have ridden on. */
 static void synchronized_delayed_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
-	flow->dialogue = 0;
+	tcp_notice_no_answer(flow);
 	tcp_send_ack(flow);
 }
 
@@ -417,16 +418,15 @@ static void vanished_idle(struct tcp_flow *flow, const struct tcp_segment *segme
 
 /* ---- the table ---- */
 
-#define SYNCHRONIZED                                                                        \
-	{                                                                                   \
-		[TCP_EVENT_SYN] = synchronized_syn, [TCP_EVENT_RESET] = synchronized_reset, \
-		[TCP_EVENT_SEGMENT] = synchronized_segment,                                 \
-		[TCP_EVENT_FAR_READY] = synchronized_far_ready,                             \
-		[TCP_EVENT_FAR_ERROR] = synchronized_far_error,                             \
-		[TCP_EVENT_RETRANSMIT] = synchronized_retransmit,                           \
-		[TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack,                         \
-		[TCP_EVENT_IDLE] = synchronized_idle,                                       \
-	}
+#define SYNCHRONIZED                                                                \
+	[TCP_EVENT_SYN] = synchronized_syn, [TCP_EVENT_RESET] = synchronized_reset, \
+	[TCP_EVENT_SEGMENT] = synchronized_segment,                                 \
+	[TCP_EVENT_FAR_READY] = synchronized_far_ready,                             \
+	[TCP_EVENT_FAR_ERROR] = synchronized_far_error, [TCP_EVENT_IDLE] = synchronized_idle
+/* While something of ours may be in flight. */
+#define WITH_RETRANSMIT [TCP_EVENT_RETRANSMIT] = synchronized_retransmit
+/* While data may come, or the host may end its stream, too. */
+#define WITH_DELAYED_ACK [TCP_EVENT_DELAYED_ACK] = synchronized_delayed_ack
 
 static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 	[TCP_DIALING] =
@@ -445,12 +445,12 @@ static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 			[TCP_EVENT_FAR_READY] = received_far_ready,
 			[TCP_EVENT_RETRANSMIT] = received_retransmit,
 		},
-	[TCP_ESTABLISHED] = SYNCHRONIZED,
-	[TCP_CLOSE_WAIT] = SYNCHRONIZED,
-	[TCP_FIN_WAIT_1] = SYNCHRONIZED,
-	[TCP_FIN_WAIT_2] = SYNCHRONIZED,
-	[TCP_CLOSING] = SYNCHRONIZED,
-	[TCP_LAST_ACK] = SYNCHRONIZED,
+	[TCP_ESTABLISHED] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
+	[TCP_CLOSE_WAIT] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
+	[TCP_FIN_WAIT_1] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
+	[TCP_FIN_WAIT_2] = {SYNCHRONIZED, WITH_DELAYED_ACK},
+	[TCP_CLOSING] = {SYNCHRONIZED, WITH_RETRANSMIT},
+	[TCP_LAST_ACK] = {SYNCHRONIZED, WITH_RETRANSMIT},
 	[TCP_TIME_WAIT] =
 		{
 			[TCP_EVENT_SYN] = waiting_syn,

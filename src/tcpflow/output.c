@@ -24,9 +24,6 @@
 /* Pieces of payload in one frame; small chunks may be many. */
 #define PIECES_MAX 7
 
-/* Answers in a row that came soon enough to have carried the acknowledgement, until ours wait. */
-#define DIALOGUE_MIN 2
-
 /* Challenges that are sent in a second (RFC 5961 7). */
 #define CHALLENGES_MAX 100
 
@@ -242,7 +239,7 @@ static void send_segment(struct tcp_flow *flow, struct outgoing *out)
 	out->ack = flow->rcv_nxt;
 	if (!(out->flags & TCP_SYN))
 		out->window = offer_window(flow);
-	flow->ack_owed = flow->ack_now = false;
+	flow->ack_owed = false;
 	flow->ack_ns = CLOCK_NEVER;
 	flow->last_ack_sent = flow->rcv_nxt;
 	send_frame(flow->owner, &route, out);
@@ -349,16 +346,33 @@ static uint32_t frame_payload_max(const struct tcp_flow *flow)
 	return MAX(PAYLOAD_MAX / flow->mss, 1) * flow->mss;
 }
 
+static uint8_t habit_after(uint8_t habit, bool was_soon)
+{
+	return was_soon ? (uint8_t)MIN(habit + 1, TCP_HABIT) : 0;
+}
+
 /* An answer to a single segment, soon: next time the acknowledgement may wait for it. */
 static void notice_dialogue(struct tcp_flow *flow)
 {
+	struct tcp_habits *habits = &flow->owner->habits;
+	bool was_soon = flow->n_in == 1 && tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
+
 	if (!flow->n_in)
 		return;
-	if (flow->n_in == 1 && tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS)
-		flow->dialogue = (uint8_t)MIN(flow->dialogue + 1, DIALOGUE_MIN);
-	else
-		flow->dialogue = 0;
+	flow->dialogue = habit_after(flow->dialogue, was_soon);
+	if (!flow->has_answered)
+		habits->first_answer = habit_after(habits->first_answer, was_soon);
+	flow->has_answered = true;
 	flow->n_in = 0;
+}
+
+void tcp_notice_no_answer(struct tcp_flow *flow)
+{
+	flow->dialogue = 0;
+	if (flow->near_eof)
+		flow->owner->habits.last_answer = 0;
+	else if (!flow->has_answered)
+		flow->owner->habits.first_answer = 0;
 }
 
 /* From `offset` in `down`, at most `len`; returns how many bytes of it went out. */
@@ -394,6 +408,15 @@ uint32_t tcp_room_down(const struct tcp_flow *flow)
 	return room;
 }
 
+static void notice_last_answer(struct tcp_flow *flow)
+{
+	struct tcp_habits *habits = &flow->owner->habits;
+	bool was_soon = tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
+
+	habits->last_answer = habit_after(habits->last_answer, was_soon);
+	tcp_flow_set_state(flow, TCP_LAST_ACK);
+}
+
 static void send_fin(struct tcp_flow *flow)
 {
 	struct outgoing out = {.seq = flow->snd_una + flow->down.len, .flags = TCP_FIN};
@@ -402,7 +425,7 @@ static void send_fin(struct tcp_flow *flow)
 	if (flow->state == TCP_ESTABLISHED)
 		tcp_flow_set_state(flow, TCP_FIN_WAIT_1);
 	else if (flow->state == TCP_CLOSE_WAIT)
-		tcp_flow_set_state(flow, TCP_LAST_ACK);
+		notice_last_answer(flow);
 	send_segment(flow, &out);
 }
 
@@ -462,11 +485,20 @@ static bool window_has_opened(const struct tcp_flow *flow)
 	return window_now(flow) - (flow->rcv_edge - flow->rcv_nxt) >= flow->rcv_wnd_max / 4;
 }
 
+/* To a request, or to the end of the container's stream. */
+static bool is_answer_expected(const struct tcp_flow *flow)
+{
+	if (flow->near_eof)
+		return flow->state == TCP_CLOSE_WAIT &&
+			flow->owner->habits.last_answer >= TCP_HABIT;
+	return flow->n_in == 1 && flow->dialogue >= TCP_HABIT;
+}
+
 void tcp_settle_ack(struct tcp_flow *flow)
 {
 	if (flow->near_eof && !flow->ack_owed)
 		return;
-	if (flow->ack_owed && !flow->ack_now && flow->n_in == 1 && flow->dialogue >= DIALOGUE_MIN) {
+	if (flow->ack_owed && is_answer_expected(flow)) {
 		if (flow->ack_ns == CLOCK_NEVER)
 			flow->ack_ns = tcp_now_ns(flow) + TCP_DELAYED_ACK_NS;
 		return;

@@ -84,9 +84,10 @@ struct tcp_flow {
 	bool far_eof;    /* all of the host's stream is in `down` */
 	bool near_eof;   /* all of the container's stream is in `up`, or sent */
 	bool is_shut;    /* the host's socket was told of near_eof */
-	bool ack_owed, ack_now;
+	bool ack_owed;
 	uint8_t n_in;            /* segments with data since we sent some */
-	uint8_t dialogue;        /* how often in a row an answer came soon: output.c */
+	uint8_t dialogue;        /* how often in a row an answer came soon, up to TCP_HABIT */
+	bool has_answered;       /* data was sent to the container */
 	uint32_t far_pace_s;     /* of the probes to the host, 0: its default */
 	struct host_error error; /* why dialling or a call on the socket failed */
 
@@ -117,8 +118,19 @@ struct tcpflow_config {
 	size_t memory;      /* of all buffers, bytes */
 };
 
+/* What short connections of late were like, each counted up to TCP_HABIT: whether the first request
+ * was answered so soon that the answer could carry its acknowledgement, and whether the host ended
+ * its stream that soon after the container. One that was not makes it 0. */
+struct tcp_habits {
+	uint8_t first_answer, last_answer;
+};
+
+/* So often in a row makes a habit. */
+#define TCP_HABIT 2
+
 struct tcpflow {
 	struct tcpflow_config config;
+	struct tcp_habits habits;
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;

@@ -126,6 +126,8 @@ size_t frame_build(
 	struct tcp_header *tcp = (struct tcp_header *)(ip + ip_len);
 	uint64_t sum = pseudo_sum(&c->near_addr, &c->far_addr, tcp_len);
 
+	if (ip_len + tcp_len > IP4_LEN_MAX)
+		world_fail(world, "a segment that no packet holds");
 	*vnet = (struct vnet_header){0};
 	*eth = (struct eth_header){
 		.dst = frame->to ? *frame->to : our_mac,

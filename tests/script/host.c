@@ -60,7 +60,8 @@ static void log_call(struct host *host, struct socket *s, enum outcome_kind kind
 	struct world *world = container_of(host, struct world, host);
 	const struct outcome out = {.kind = kind, .len = (uint32_t)len};
 
-	world_log(world, &s->conversation->to_far, &out);
+	if (!s->is_quiet || kind == OUT_CLOSE || kind == OUT_RESET)
+		world_log(world, &s->conversation->to_far, &out);
 }
 
 static int fake_dial(struct host *host, const struct host_dial *dial, struct handle handle)
@@ -137,8 +138,6 @@ static void log_sent(struct host *host, struct socket *s, size_t len)
 	struct world *world = container_of(host, struct world, host);
 	struct outcome *last = log->head ? container_of(log->tail, struct outcome, next) : NULL;
 
-	if (s->is_quiet)
-		return;
 	if (last && last->kind == OUT_SEND && last->at_ns == world->loop.now_ns)
 		last->len += (uint32_t)len;
 	else

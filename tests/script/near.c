@@ -7,6 +7,8 @@
 
 #include "script.h"
 
+/* As much as comes now, but something. */
+#define LEN_ANY        UINT32_MAX
 #define WINDOW_DEFAULT 64256
 #define SHIFT_DEFAULT  7
 #define MSS4_DEFAULT   1460
@@ -57,7 +59,8 @@ static const char *take_kind(
 		if (!strcmp(word, "flags"))
 			*ret_flags = flags_of(script, words_need(script, words));
 		if (!strcmp(word, "data"))
-			*ret_len = words_number(script, words);
+			*ret_len =
+				words_accept(words, "any") ? LEN_ANY : words_number(script, words);
 		return kinds[i].name;
 	}
 	world_fail(script->world, "%s is no segment", word);
@@ -99,6 +102,8 @@ static bool take_syn_word(struct script *script, struct conversation *c, struct 
 		frame->has_window_scale = !words_accept(words, "none");
 		c->near_shift =
 			frame->has_window_scale ? (uint8_t)words_number(script, words) : NO_SHIFT;
+		if (frame->has_window_scale)
+			c->near_window = WINDOW_DEFAULT >> c->near_shift << c->near_shift;
 	} else if (!strcmp(word, "new")) {
 		open_conversation(script, c, c->near_isn + words_number(script, words));
 		frame->seq = 0;
@@ -337,7 +342,7 @@ static void take_segments(struct script *script, struct conversation *c, struct 
 		note_got(c, out, w->is_lost);
 		free(out);
 		n++;
-	} while (left);
+	} while (left && (w->len != LEN_ANY || c->to_near.head));
 	if (w->n_frames && n != w->n_frames)
 		world_fail(script->world, "it came in %u frames", n);
 }

@@ -180,6 +180,8 @@ static void note_near(struct conversation *c, const struct near_frame *frame)
 {
 	uint32_t end = frame->seq + frame->len + !!(frame->flags & (TCP_SYN | TCP_FIN));
 
+	if (frame->flags & TCP_SYN)
+		end = frame->seq ? 0 : 1;
 	if (!seq_after(frame->seq, c->our_got) && seq_after(end, c->our_got) &&
 		!(frame->flags & TCP_RST))
 		c->our_got = end;

@@ -11,7 +11,13 @@ import subprocess
 from .ns import CLEAN_ENV, ends
 from .util import DEADLINE, children_of, status_of, until, wait_readable
 
-BINARY = os.path.realpath(os.environ.get("NETNS_HELPER", "/usr/bin/slirp4netns"))
+# Which program; /usr/bin/slirp4netns is a baseline, when it is asked for. conftest.py insists.
+BINARY = os.path.realpath(os.environ.get("NETNS_HELPER", "/nonexistent"))
+# Which stack every helper of this run gets; a test's own --stack comes later and wins.
+STACK = os.environ.get("NETNS_HELPER_STACK", "")
+# Programs of tests/support.
+TOOLS = os.environ.get("NETNS_HELPER_TOOLS",
+                       os.path.join(os.path.dirname(BINARY), "../tests/support"))
 SOURCE = os.path.join(os.path.dirname(__file__), "../../..")
 
 
@@ -58,6 +64,8 @@ class Helper:
             command.append(f"--exit-fd={exit_read}")
         if api:
             command.append(f"--api-socket={self.api_path}")
+        if STACK:
+            command.append(f"--stack={STACK}")
         command += list(options) + [str(word) for word in target]
         self.command = command
         with open(self.base + ".out", "wb") as out, open(self.base + ".err", "wb") as err:

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams of 8-byte counters over TCP, and numbered datagrams over UDP."""
+import contextlib
+import os
+import re
 import socket
+import subprocess
 
+from .helper import TOOLS
 from .ns import listener
 from .util import Thread, counters
 
@@ -41,6 +46,89 @@ def transfer(near, far, n_bytes=MIB):
         reader = Thread(recv_counters, sink, n_bytes)
         send_counters(source, n_bytes)
         reader.result(deadline=600)
+
+
+class Streams:
+    """`stream` of tests/support at work: jobs are (kind, socket, number of bytes)."""
+
+    def __init__(self, *jobs):
+        self.process = subprocess.Popen(
+            [os.path.join(TOOLS, "stream"),
+             *(f"{kind}:{sock.fileno()}:{n_bytes}" for kind, sock, n_bytes in jobs)],
+            pass_fds=[sock.fileno() for _, sock, _ in jobs],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def result(self, deadline=1800):
+        """What it has printed."""
+        try:
+            out, err = self.process.communicate(timeout=deadline)
+        except BaseException:
+            self.close()
+            raise
+        assert self.process.returncode == 0, err
+        return out
+
+    def close(self):
+        self.process.kill()  # its jobs die with it
+        self.process.communicate()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *what):
+        if self.process.poll() is None:
+            self.close()
+
+
+def stream(source, sink, n_bytes, deadline=1800):
+    """One direction, every byte compared by a program that is faster than we are."""
+    return Streams(("recv", sink, n_bytes), ("send", source, n_bytes)).result(deadline)
+
+
+class Connections:
+    """`connections` of tests/support in a world."""
+
+    def __init__(self, world, *args):
+        self.process = world.popen([os.path.join(TOOLS, "connections"), *args], text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+
+    def line(self):
+        text = self.process.stdout.readline()
+        assert text, self.process.communicate()[1]
+        return text.strip()
+
+    def numbers(self):
+        """The numbers of the next line."""
+        return [int(word) for word in re.findall(r"\d+", self.line())]
+
+    def again(self):
+        """`hold` asks all of its connections once more."""
+        self.process.stdin.write("again\n")
+        self.process.stdin.flush()
+        return self.numbers()
+
+    def end(self):
+        """It ends by itself, or with its standard input."""
+        _, err = self.process.communicate(timeout=600)
+        assert self.process.returncode == 0, err
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *what):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def answering(world, address="127.0.0.1", port=20000, n_ports=1):
+    """A server that answers words on a range of ports; see connections.c."""
+    with Connections(world, "serve", address, port, n_ports) as server:
+        assert server.line() == "ready"
+        yield server
+        server.end()
 
 
 def connected(client_world, server_world, listen_address, dial_address, dial_port=None):
