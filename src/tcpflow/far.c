@@ -188,7 +188,7 @@ static uint32_t pull(struct tcp_flow *flow, uint32_t budget)
 	if (room > flow->mss)
 		room -= room % flow->mss;
 	n = host->ops->tcp_recv(host, flow->fd, chunk->data, room);
-	if (n < room && !(n > 0 && flow->far_ending))
+	if (n < (ssize_t)room && !(n > 0 && flow->far_ending))
 		flow->far_readable = false;
 	if (n > 0) {
 		keep(flow, chunk, (uint32_t)n);

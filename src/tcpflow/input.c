@@ -112,15 +112,16 @@ static uint32_t segment_end(const struct tcp_segment *segment)
 	return segment->seq + segment->len + !!(segment->flags & TCP_FIN);
 }
 
-/* RFC 9293 3.4: some of it lies in the window. Without room only the empty one at rcv_nxt does; so
- * does all that was received already but for something new at its end. */
+/* RFC 9293 3.4: some of it lies in the window, or for an empty one, where it would. So does all
+ * that was received already but for something new at its end. Who has probed our window with a byte
+ * behind it may count from there, and its acknowledgements are good (3.10.7.4). */
 static bool is_acceptable(const struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	uint32_t end = segment_end(segment);
 
 	if (end == segment->seq)
 		return !seq_before(segment->seq, flow->rcv_nxt) &&
-			!seq_after(segment->seq, flow->rcv_edge);
+			!seq_after(segment->seq, flow->rcv_edge + 1);
 	return seq_after(end, flow->rcv_nxt) && seq_before(segment->seq, flow->rcv_edge);
 }
 
@@ -145,8 +146,9 @@ static void heard(struct tcp_flow *flow)
 {
 	flow->heard_ns = tcp_now_ns(flow);
 	flow->n_probes = 0;
-	/* What is in flight is answered by being acknowledged, or by a window that is closed. */
-	if (flow->snd_una == flow->snd_nxt || !flow->snd_wnd)
+	/* What is in flight is answered by being acknowledged, or by a window that was closed
+	 * since. */
+	if (flow->snd_una == flow->snd_nxt || (!flow->snd_wnd && flow->max_snd_wnd))
 		flow->unanswered_since_ns = CLOCK_NEVER;
 }
 

@@ -224,6 +224,8 @@ static void choose_kind(struct far *far)
 	uint64_t max = (uint64_t)MIN(piece, near->rcvbuf) * 700;
 
 	far->in_total = rng_chance(rng, 1000) ? 0 : (uint32_t)rng_scale(rng, 1, MIN(max, 2000000));
+	if (far->world->is_hungry)
+		far->in_total = 200000 + (uint32_t)rng_below(rng, 100000);
 	/* Not in more than some thousand portions. */
 	far->rcvbuf = (uint32_t)rng_scale(rng, 100 + far->in_total / 2000, 2000000);
 	far->sndbuf = (uint32_t)rng_scale(rng, 100 + near->total / 2000, 2000000);
@@ -432,6 +434,10 @@ static void host_close(struct host *host, int fd)
 		/* Else the kernel resets it, and what is in its queue is lost. */
 		MUST(far->world, far->in_arrived == far->in_taken || far->world->link_is_gone);
 	}
+	/* A reset is passed on, unless both had said all. */
+	if (far->state == FAR_FAILED && far->has_iss && far->fail_error != ETIMEDOUT &&
+		!far->world->is_ending && !(far->eof_given && far->near->fin_queued))
+		MUST(far->world, far->has_reset_near);
 	far->was_closed = true;
 	release(far);
 	far_kick(far);

@@ -23,6 +23,14 @@ static void parse_range(const char *text, uint64_t *ret_from, uint64_t *ret_to)
 		errx(2, "%s: neither a number nor a range", text);
 }
 
+static void print_counters(const struct counters *counters)
+{
+	for (size_t i = 0; i < N_COUNTERS; i++)
+		if (counters->value[i])
+			printf("# %s %llu\n", counter_name((enum counter)i),
+				(unsigned long long)counters->value[i]);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -32,6 +40,7 @@ int main(int argc, char **argv)
 		{NULL, 0, NULL, 0},
 	};
 	static struct world world;
+	struct counters counters = {0};
 	uint64_t from = 1, to = SEEDS;
 	bool is_verbose = false;
 	int c;
@@ -44,8 +53,13 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	for (uint64_t seed = from; seed <= to; seed++)
+	for (uint64_t seed = from; seed <= to; seed++) {
 		world_run(&world, seed, is_verbose);
+		for (size_t i = 0; i < N_COUNTERS; i++)
+			counters.value[i] += world.counters.value[i];
+	}
+	/* What came to pass in them. */
+	print_counters(&counters);
 	printf("seeds %llu-%llu: all held\n", (unsigned long long)from, (unsigned long long)to);
 	return 0;
 }

@@ -683,6 +683,16 @@ static void choose_kind(struct near *near)
 	near->pace_ns = (int64_t)rng_scale(rng, 1000, 300 * NS_PER_MS);
 }
 
+/* What goes to it fills the wire. */
+static void be_hungry(struct near *near)
+{
+	near->mss_option = 1460;
+	near->mss = 1460;
+	near->shift_option = 7;
+	near->rcvbuf = 1000000;
+	near->delayed_ack_ns = 40 * NS_PER_MS;
+}
+
 static void choose_habits(struct near *near)
 {
 	struct rng *rng = &near->world->rng;
@@ -702,16 +712,17 @@ static void choose_habits(struct near *near)
 		arm(near, &near->abort, (int64_t)rng_scale(rng, NS_PER_MS, 120 * NS_PER_SEC));
 }
 
+/* Not among the numbers of the last one: nobody could tell them from each other. */
 static uint32_t choose_iss(struct near *near, const struct near *last)
 {
 	struct rng *rng = &near->world->rng;
+	uint32_t iss = (uint32_t)rng_next(rng);
 
-	/* Not from its last one's numbers on: nobody could tell. */
-	if (last && rng_chance(rng, 7000))
-		return last->snd_max + 100000 + (uint32_t)rng_below(rng, 100000);
 	if (rng_chance(rng, 5000))
-		return UINT32_MAX - (uint32_t)rng_scale(rng, 1, 100000);
-	return (uint32_t)rng_next(rng);
+		iss = UINT32_MAX - (uint32_t)rng_scale(rng, 1, 100000);
+	if (last && (rng_chance(rng, 7000) || iss - last->iss + (1u << 24) < 1u << 25))
+		iss = last->snd_max + 100000 + (uint32_t)rng_below(rng, 100000);
+	return iss;
 }
 
 struct near *near_open(struct slot *slot)
@@ -731,6 +742,8 @@ struct near *near_open(struct slot *slot)
 	near->program.fire = fire_program;
 	near->abort.fire = fire_abort;
 	choose_kind(near);
+	if (world->is_hungry)
+		be_hungry(near);
 	choose_habits(near);
 	near->iss = choose_iss(near, last);
 	near->snd_una = near->delivered_end = near->iss;

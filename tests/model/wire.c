@@ -303,8 +303,11 @@ static void check_segment(struct world *world, struct slot *slot, const struct s
 {
 	struct far *far = slot->far;
 
-	if (segment->flags & RST)
+	if (segment->flags & RST) {
+		if (far)
+			far->has_reset_near = true;
 		return;
+	}
 	MUST(world, far && segment->flags & ACK);
 	if (segment->flags & SYN) {
 		MUST(world, segment->ack == far->near->iss + 1 && !segment->len);

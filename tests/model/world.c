@@ -184,6 +184,13 @@ static void choose_link(struct world *world)
 		world->link_down_ns + (int64_t)rng_scale(rng, NS_PER_MS, 20 * NS_PER_SEC);
 }
 
+/* Whether nothing is lost, doubled or delayed beyond what a tap does. */
+static bool wire_is_good(const struct world *world, const struct wire *wire)
+{
+	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
+		!world->link_up_ns && wire->delay_ns <= 10 * NS_PER_MS;
+}
+
 static void fire_slot(struct timer *timer, int64_t now)
 {
 	struct slot *slot = container_of(timer, struct slot, start);
@@ -260,15 +267,21 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	list_init(&world->frames);
 	world->key = (struct siphash_key){{rng_next(rng), rng_next(rng)}};
 	world->memory = (size_t)rng_scale(rng, BUFFER_POOL_MIN, 16 * 1024 * 1024);
+	world->is_hungry = rng_chance(rng, 500);
+	if (world->is_hungry || rng_chance(rng, 3000))
+		world->memory = BUFFER_POOL_MIN;
 	world->near_waits = rng_chance(rng, 3000);
 	world->far_waits = !world->near_waits && rng_chance(rng, 3000);
 	choose_link(world);
 	choose_wire(world, &world->up);
 	choose_wire(world, &world->down);
+	world->is_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
 	start_relay(world);
 	world->n_slots = 1 + (unsigned int)rng_below(rng, SLOTS_MAX);
 	if (rng_chance(rng, 5000))
 		world->n_slots = 1;
+	if (world->is_hungry)
+		world->n_slots = SLOTS_MAX;
 	for (unsigned int i = 0; i < world->n_slots; i++)
 		slot_init(world, i);
 }
@@ -311,6 +324,11 @@ static void check_flows(struct world *world)
 		MUST(world, flow->up.len <= flow->rcv_wnd_max + BUFFER_LARGE);
 		MUST(world, flow->down.len <= TCP_DOWN_WINDOW + BUFFER_LARGE);
 		MUST(world, flow->fd >= 0 || !flow->up.len);
+		/* A closed window is opened by the one who closed it. */
+		if (flow->state >= TCP_ESTABLISHED && flow->state <= TCP_LAST_ACK)
+			MUST(world,
+				flow->rcv_edge != flow->rcv_nxt || flow->up.len || flow->near_eof ||
+					flow->ack_ns != CLOCK_NEVER);
 	}
 }
 
@@ -387,18 +405,10 @@ static bool start_next(struct world *world)
 	return any;
 }
 
-/* Whether nothing is lost, doubled or delayed beyond what a tap does. */
-static bool wire_is_good(const struct world *world, const struct wire *wire)
-{
-	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
-		!world->link_up_ns && wire->delay_ns <= 10 * NS_PER_MS;
-}
-
 /* From now on everybody gets on with it; half of the worlds keep their wire. */
 static void calm(struct world *world)
 {
 	world->is_calm = true;
-	world->was_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
 	for (struct near *near = world->nears; near; near = near->next) {
 		near->paused_until_ns = 0;
 		near->pace_ns = MIN(near->pace_ns, CALM_PACE_NS);
@@ -433,7 +443,7 @@ static uint32_t acknowledged(const struct near *near)
 static bool may_be_reset(const struct world *world, const struct far *far)
 {
 	return far->state == FAR_FAILED || world->counters.value[COUNTER_TCP_GIVEN_UP] ||
-		(world->was_lossy && far->out_ended && far->eof_given);
+		(world->is_lossy && far->out_ended && far->eof_given);
 }
 
 static void check_near(struct world *world, const struct near *near)
@@ -514,8 +524,7 @@ static void check_counters(struct world *world)
 
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
 		MUST(world, !value[never[i]]);
-	if (!wire_is_good(world, &world->up) || !wire_is_good(world, &world->down) ||
-		world->was_lossy)
+	if (world->is_lossy)
 		return;
 	MUST(world, !value[COUNTER_FRAMES_OUT_DROPPED] && !value[COUNTER_TCP_GIVEN_UP]);
 	if (anyone_loses(world))

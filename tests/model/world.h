@@ -177,7 +177,7 @@ struct far {
 	bool wakes; /* the edge is to be told */
 
 	/* The relay's side of the connection, as its frames show it. */
-	bool has_iss;
+	bool has_iss, has_reset_near;
 	uint32_t iss, ack_max, edge_max;
 	uint8_t their_shift;
 
@@ -241,8 +241,9 @@ struct world {
 	uint32_t n_timeouts;        /* of data from the container */
 	struct near *dialler;       /* whose SYN is being looked at */
 	bool is_calm;               /* nothing is lost or delayed on purpose any more */
+	bool is_hungry; /* many want memory, of which there is little */
 	bool near_waits, far_waits; /* programs that read only when all was written; one side's */
-	bool link_is_gone, is_ending, was_lossy;
+	bool link_is_gone, is_ending, is_lossy;
 };
 
 static inline int64_t now_ns(const struct world *world)

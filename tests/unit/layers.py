@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layers of src/, checked over its #include lines (TAP).
 
-base < wire < {flow, link, host} < {tcpflow, forward, slirp} < {api, agent} < the files of src/ itself, with
-the exceptions that the table below spells out. The check is tried on trees with violations first.
+base < wire < {flow, link, host} < {tcpflow, forward, slirp} < {api, agent} < the files of src/
+itself, with the exceptions that the table below spells out. The check is tried on trees with
+violations first.
 """
 import pathlib
 import re

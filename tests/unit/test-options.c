@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <string.h>
 
+#include "base/counter.h"
 #include "base/util.h"
 #include "capture.h"
 #include "config.h"
@@ -787,6 +788,42 @@ static const struct option_row *row_of_item(const char *line)
 	return row;
 }
 
+static int counter_of_item(const char *name)
+{
+	for (int i = 0; i < N_COUNTERS; i++)
+		if (strcmp(counter_name((enum counter)i), name) == 0)
+			return i;
+	g_error("no such counter: %s", name);
+}
+
+/* Every counter has one item under COUNTERS, and nothing else has. */
+static void test_man_page_counters(void)
+{
+	bool documented[N_COUNTERS] = {false};
+	char *page, *section, **lines;
+
+	if (!g_file_get_contents(SOURCE_ROOT "/man/netns-helper.1", &page, NULL, NULL)) {
+		g_test_skip("there is no man/netns-helper.1");
+		return;
+	}
+	section = strstr(page, "\n.Sh COUNTERS\n");
+	g_assert_nonnull(section);
+	lines = g_strsplit(section + 1, "\n", -1);
+	for (char **line = lines + 1; *line && !g_str_has_prefix(*line, ".Sh"); line++) {
+		if (g_str_has_prefix(*line, ".It Cm ")) {
+			int which = counter_of_item(*line + strlen(".It Cm "));
+
+			g_assert_false(documented[which]);
+			documented[which] = true;
+		}
+	}
+	for (int i = 0; i < N_COUNTERS; i++)
+		if (!documented[i])
+			g_error("%s is not in the manual page", counter_name((enum counter)i));
+	g_strfreev(lines);
+	g_free(page);
+}
+
 static void test_man_page(void)
 {
 	bool documented[OPTION_ROWS_MAX] = {false};
@@ -825,5 +862,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/options/full-banner", test_full_banner);
 	g_test_add_func("/options/table", test_table);
 	g_test_add_func("/options/man-page", test_man_page);
+	g_test_add_func("/options/man-page-counters", test_man_page_counters);
 	return g_test_run();
 }
