@@ -132,14 +132,19 @@ def fill(sock):
         sock.settimeout(DEADLINE)
 
 
-RESETS = [reset_at_once, reset_after_data, reset_after_own_end, reset_after_the_others_end,
-          closed_with_unread_data, closed_then_written_to, reset_under_load]
+def cases():
+    for case in (reset_at_once, reset_after_data, reset_after_own_end, reset_after_the_others_end,
+                 closed_with_unread_data, closed_then_written_to, reset_under_load):
+        for by in ("container", "host"):
+            # libslirp passes on no reset of the container's, and of the host's only these
+            same = by == "host" and case in (reset_at_once, reset_after_data,
+                                             reset_after_the_others_end, closed_with_unread_data)
+            yield pytest.param(case, by, id=f"{case.__name__}-{by}",
+                               marks=[] if same else [pytest.mark.relay_only])
 
 
-@pytest.mark.relay_only
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("by", ["container", "host"])
-@pytest.mark.parametrize("case", RESETS, ids=[case.__name__ for case in RESETS])
+@pytest.mark.parametrize("case,by", cases())
 def test_reset_as_on_loopback(host, container, helper, case, by, family):
     one = helper("--mtu=65520", "--enable-ipv6")
     if family == "ipv6":
