@@ -12,6 +12,9 @@
 /* Flows whose dial or handshake is under way: a quarter of all. */
 #define HALF_OPEN_SHARE 4
 #define HALF_OPEN_MIN   16
+/* Places for flows that are kept free of TIME_WAIT. */
+#define ROOM_SHARE 8
+#define ROOM_MAX   64
 /* The least that is taken for the container's MSS. */
 #define MSS_MIN 48
 #define MSS_MAX (65535 - 60)
@@ -46,6 +49,7 @@ static void forget_near(struct tcp_flow *flow)
 	timer_cancel(&flow->owner->config.loop->timers, &flow->timer);
 	byte_queue_clear(&flow->down, &flow->owner->pool);
 	list_remove(&flow->hungry);
+	list_remove(&flow->waiting);
 	flow->far_eof = true;
 	flow->far_readable = false;
 }
@@ -262,6 +266,20 @@ static void feed_hungry(struct tcpflow *tcpflow)
 		tcp_flow_schedule(container_of(node, struct tcp_flow, hungry));
 }
 
+/* Connections that are over but for TIME_WAIT hold up no new ones: the oldest make room. */
+static void keep_room(struct tcpflow *tcpflow)
+{
+	uint32_t max = tcpflow->config.max_flows, n = tcpflow->table.n_flows;
+	struct list *node;
+
+	for (n += MIN(max / ROOM_SHARE + 1, ROOM_MAX); n > max; n--) {
+		node = list_take(&tcpflow->waiting);
+		if (!node)
+			return;
+		tcp_flow_end_near(container_of(node, struct tcp_flow, waiting));
+	}
+}
+
 bool tcpflow_finish(struct tcpflow *tcpflow)
 {
 	struct list turn, *node;
@@ -272,6 +290,8 @@ bool tcpflow_finish(struct tcpflow *tcpflow)
 	while ((node = list_take(&turn)))
 		step(container_of(node, struct tcp_flow, ready));
 	feed_hungry(tcpflow);
+	flow_table_sweep(&tcpflow->table);
+	keep_room(tcpflow);
 	flow_table_sweep(&tcpflow->table);
 	if (buffer_pool_has_idle(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
 		timer_arm(&tcpflow->config.loop->timers, &tcpflow->trim_timer,
@@ -293,6 +313,7 @@ int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config)
 	};
 	list_init(&tcpflow->ready);
 	list_init(&tcpflow->hungry);
+	list_init(&tcpflow->waiting);
 	r = flow_table_init(
 		&tcpflow->table, sizeof(struct tcp_flow), config->max_flows, config->key);
 	if (r < 0)
