@@ -99,8 +99,9 @@ struct tcp_flow {
 	int64_t heard_ns;            /* the container's last segment */
 	struct timer timer;
 
-	struct list ready;  /* in tcpflow.ready */
-	struct list hungry; /* in tcpflow.hungry: waits for memory */
+	struct list ready;   /* in tcpflow.ready */
+	struct list hungry;  /* in tcpflow.hungry: waits for memory */
+	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
 };
@@ -134,7 +135,7 @@ struct tcpflow {
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;
-	struct list ready, hungry;
+	struct list ready, hungry, waiting;
 	struct timer trim_timer;
 	uint32_t n_half_open, max_half_open;
 	uint32_t n_challenges; /* in the second that began at challenges_since_ns (RFC 5961 7) */
