@@ -12,9 +12,8 @@
 /* Flows whose dial or handshake is under way: a quarter of all. */
 #define HALF_OPEN_SHARE 4
 #define HALF_OPEN_MIN   16
-/* Places for flows that are kept free of TIME_WAIT. */
-#define ROOM_SHARE 8
-#define ROOM_MAX   64
+/* New flows that one turn may bring: one a frame (relay.c, LINK_BATCH). */
+#define ROOM_FLOWS 64
 /* The least that is taken for the container's MSS. */
 #define MSS_MIN 48
 #define MSS_MAX (65535 - 60)
@@ -33,6 +32,9 @@ void tcp_flow_set_state(struct tcp_flow *flow, enum tcp_state state)
 	flow->owner->n_half_open += is_half_open(state);
 	flow->owner->n_half_open -= is_half_open(flow->state);
 	flow->state = state;
+	list_remove(&flow->waiting);
+	if (state == TCP_TIME_WAIT)
+		list_append(&flow->owner->waiting, &flow->waiting);
 }
 
 void tcp_flow_schedule(struct tcp_flow *flow)
@@ -64,6 +66,7 @@ static void end(struct tcp_flow *flow, bool with_reset)
 	forget_near(flow);
 	byte_queue_clear(&flow->up, &tcpflow->pool);
 	list_remove(&flow->ready);
+	list_remove(&flow->waiting);
 	if (flow->fd >= 0 && with_reset)
 		host->ops->tcp_reset(host, flow->fd);
 	else if (flow->fd >= 0)
@@ -266,13 +269,14 @@ static void feed_hungry(struct tcpflow *tcpflow)
 		tcp_flow_schedule(container_of(node, struct tcp_flow, hungry));
 }
 
-/* Connections that are over but for TIME_WAIT hold up no new ones: the oldest make room. */
-static void keep_room(struct tcpflow *tcpflow)
+/* The oldest in TIME_WAIT give way, so that there is room for the SYNs of one turn. */
+static void make_room(struct tcpflow *tcpflow)
 {
-	uint32_t max = tcpflow->config.max_flows, n = tcpflow->table.n_flows;
+	struct flow_table *table = &tcpflow->table;
+	uint32_t wanted = MIN(ROOM_FLOWS, (table->max_flows + 1) / 2);
 	struct list *node;
 
-	for (n += MIN(max / ROOM_SHARE + 1, ROOM_MAX); n > max; n--) {
+	for (uint32_t room = table->max_flows - table->n_flows; room < wanted; room++) {
 		node = list_take(&tcpflow->waiting);
 		if (!node)
 			return;
@@ -291,7 +295,7 @@ bool tcpflow_finish(struct tcpflow *tcpflow)
 		step(container_of(node, struct tcp_flow, ready));
 	feed_hungry(tcpflow);
 	flow_table_sweep(&tcpflow->table);
-	keep_room(tcpflow);
+	make_room(tcpflow);
 	flow_table_sweep(&tcpflow->table);
 	if (buffer_pool_has_idle(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
 		timer_arm(&tcpflow->config.loop->timers, &tcpflow->trim_timer,

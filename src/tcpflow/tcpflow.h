@@ -102,7 +102,7 @@ struct tcp_flow {
 
 	struct list ready;   /* in tcpflow.ready */
 	struct list hungry;  /* in tcpflow.hungry: waits for memory */
-	struct list waiting; /* in tcpflow.waiting: TIME_WAIT */
+	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
 };
@@ -136,8 +136,7 @@ struct tcpflow {
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;
-	struct list ready, hungry;
-	struct list waiting; /* the oldest first */
+	struct list ready, hungry, waiting;
 	struct timer trim_timer;
 	uint32_t n_half_open, max_half_open;
 	uint32_t n_challenges; /* in the second that began at challenges_since_ns (RFC 5961 7) */

@@ -147,3 +147,11 @@ def test_memory_comes_back_after_a_burst(host, container, helper, small_sockets,
     # Towards the container no more is taken from the host than it can be sent.
     assert full - before > 16384 or direction == "down", "nothing was held"
     until(lambda: rss_kb(one) <= before + 1024, f"memory is back at {before} KiB")
+
+
+def test_ended_connections_are_in_nobodys_way(host, container, helper):
+    """Those in TIME_WAIT give way when there is no room for new ones."""
+    one = helper(launcher=["prlimit", "--nofile=512:512"])
+    with answering(host.user, port=PORT, n_ports=N_PORTS):
+        assert dial(container, 4000) == [4000, 0]
+    assert one.counters()["tcp_refused"] == 0
