@@ -51,7 +51,6 @@ static void forget_near(struct tcp_flow *flow)
 	timer_cancel(&flow->owner->config.loop->timers, &flow->timer);
 	byte_queue_clear(&flow->down, &flow->owner->pool);
 	list_remove(&flow->hungry);
-	list_remove(&flow->waiting);
 	flow->far_eof = true;
 	flow->far_readable = false;
 }
