@@ -12,6 +12,8 @@
 /* Flows whose dial or handshake is under way: a quarter of all. */
 #define HALF_OPEN_SHARE 4
 #define HALF_OPEN_MIN   16
+/* New flows that one turn may bring: one a frame (relay.c, LINK_BATCH). */
+#define ROOM_FLOWS 64
 /* The least that is taken for the container's MSS. */
 #define MSS_MIN 48
 #define MSS_MAX (65535 - 60)
@@ -30,6 +32,9 @@ void tcp_flow_set_state(struct tcp_flow *flow, enum tcp_state state)
 	flow->owner->n_half_open += is_half_open(state);
 	flow->owner->n_half_open -= is_half_open(flow->state);
 	flow->state = state;
+	list_remove(&flow->waiting);
+	if (state == TCP_TIME_WAIT)
+		list_append(&flow->owner->waiting, &flow->waiting);
 }
 
 void tcp_flow_schedule(struct tcp_flow *flow)
@@ -46,6 +51,7 @@ static void forget_near(struct tcp_flow *flow)
 	timer_cancel(&flow->owner->config.loop->timers, &flow->timer);
 	byte_queue_clear(&flow->down, &flow->owner->pool);
 	list_remove(&flow->hungry);
+	list_remove(&flow->waiting);
 	flow->far_eof = true;
 	flow->far_readable = false;
 }
@@ -60,6 +66,7 @@ static void end(struct tcp_flow *flow, bool with_reset)
 	forget_near(flow);
 	byte_queue_clear(&flow->up, &tcpflow->pool);
 	list_remove(&flow->ready);
+	list_remove(&flow->waiting);
 	if (flow->fd >= 0 && with_reset)
 		host->ops->tcp_reset(host, flow->fd);
 	else if (flow->fd >= 0)
@@ -262,6 +269,21 @@ static void feed_hungry(struct tcpflow *tcpflow)
 		tcp_flow_schedule(container_of(node, struct tcp_flow, hungry));
 }
 
+/* The oldest in TIME_WAIT give way, so that there is room for the SYNs of one turn. */
+static void make_room(struct tcpflow *tcpflow)
+{
+	struct flow_table *table = &tcpflow->table;
+	uint32_t wanted = MIN(ROOM_FLOWS, (table->max_flows + 1) / 2);
+	struct list *node;
+
+	for (uint32_t room = table->max_flows - table->n_flows; room < wanted; room++) {
+		node = list_take(&tcpflow->waiting);
+		if (!node)
+			return;
+		tcp_flow_end_near(container_of(node, struct tcp_flow, waiting));
+	}
+}
+
 bool tcpflow_finish(struct tcpflow *tcpflow)
 {
 	struct list turn, *node;
@@ -272,6 +294,8 @@ bool tcpflow_finish(struct tcpflow *tcpflow)
 	while ((node = list_take(&turn)))
 		step(container_of(node, struct tcp_flow, ready));
 	feed_hungry(tcpflow);
+	flow_table_sweep(&tcpflow->table);
+	make_room(tcpflow);
 	flow_table_sweep(&tcpflow->table);
 	if (buffer_pool_has_idle(&tcpflow->pool) && !timer_is_armed(&tcpflow->trim_timer))
 		timer_arm(&tcpflow->config.loop->timers, &tcpflow->trim_timer,
@@ -293,6 +317,7 @@ int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config)
 	};
 	list_init(&tcpflow->ready);
 	list_init(&tcpflow->hungry);
+	list_init(&tcpflow->waiting);
 	r = flow_table_init(
 		&tcpflow->table, sizeof(struct tcp_flow), config->max_flows, config->key);
 	if (r < 0)

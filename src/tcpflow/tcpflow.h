@@ -33,9 +33,10 @@
 #include "wire/eth.h"
 
 /* What of the stream from the container may wait for the host's socket, and so the window. */
-#define TCP_UP_WINDOW (1024 * 1024)
-/* What of the stream to the container may be unacknowledged. */
-#define TCP_DOWN_WINDOW (1024 * 1024)
+#define TCP_UP_WINDOW (256 * 1024)
+/* What of the stream to the container may be unacknowledged. More of either brings no throughput,
+ * and costs others time: what stands in the tap's queue is in front of them. */
+#define TCP_DOWN_WINDOW (256 * 1024)
 
 /* How long nobody answers until the flow is ended: retransmissions, and probes. */
 #define TCP_GIVE_UP_NS (100 * NS_PER_SEC)
@@ -99,8 +100,9 @@ struct tcp_flow {
 	int64_t heard_ns;            /* the container's last segment */
 	struct timer timer;
 
-	struct list ready;  /* in tcpflow.ready */
-	struct list hungry; /* in tcpflow.hungry: waits for memory */
+	struct list ready;   /* in tcpflow.ready */
+	struct list hungry;  /* in tcpflow.hungry: waits for memory */
+	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
 };
@@ -134,7 +136,7 @@ struct tcpflow {
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;
-	struct list ready, hungry;
+	struct list ready, hungry, waiting;
 	struct timer trim_timer;
 	uint32_t n_half_open, max_half_open;
 	uint32_t n_challenges; /* in the second that began at challenges_since_ns (RFC 5961 7) */

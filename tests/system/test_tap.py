@@ -76,6 +76,9 @@ def test_stack(host, container, helper, stack):
     one = helper(f"--stack={stack}", "--mtu=65520")
     outbound(container, host, 4 * MIB)
     inbound(container, one, MIB)
+    assert one.counters()["tcp_opened"] == (1 if stack == "auto" else 0)
+    one.stop()
+    assert ("tcp_opened=" in one.stderr()) == (stack == "auto"), "the exit line"
 
 
 def test_inherited_descriptors_are_closed(helper):

@@ -69,6 +69,7 @@ class Wire:
     """The container's tap, seen raw."""
 
     def __init__(self, container, tap="tap0"):
+        self.container = container
         self.sock = container.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.sock.bind((tap, 3))
         self.mac = self.sock.getsockname()[4]
@@ -89,6 +90,11 @@ class Wire:
             frame, where = self.sock.recvfrom(70000)
             if where[2] != socket.PACKET_OUTGOING:
                 yield frame
+
+    def drain(self):
+        """Forgets what has come."""
+        while select.select([self.sock], [], [], 0)[0]:
+            self.sock.recv(1)
 
     def expect(self, match, what, deadline=DEADLINE):
         for frame in self.frames(deadline):

@@ -15,9 +15,8 @@ from .util import DEADLINE, children_of, status_of, until, wait_readable
 BINARY = os.path.realpath(os.environ.get("NETNS_HELPER", "/nonexistent"))
 # Which stack every helper of this run gets; a test's own --stack comes later and wins.
 STACK = os.environ.get("NETNS_HELPER_STACK", "")
-# Programs of tests/support.
-TOOLS = os.environ.get("NETNS_HELPER_TOOLS",
-                       os.path.join(os.path.dirname(BINARY), "../tests/support"))
+# The programs of tests/support are built beside it.
+TOOLS = os.path.join(os.path.dirname(BINARY), "../tests/support")
 SOURCE = os.path.join(os.path.dirname(__file__), "../../..")
 
 
@@ -172,6 +171,14 @@ class Helper:
             return found if all(name in found for name in names) else None
         found = until(dumped, "all counters printed")
         return {name: int(found[name]) for name in names}
+
+    def pause(self, seconds):
+        """A while in which it must not end; its counters are compared before and after."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            assert not wait_readable(pidfd, seconds), self.stderr()
+        finally:
+            os.close(pidfd)
 
     def wait_grown(self, before, *names):
         """Waits until each of these counters is above what it was."""
