@@ -185,7 +185,6 @@ static void synchronized_reset(struct tcp_flow *flow, const struct tcp_segment *
 static void enter_time_wait(struct tcp_flow *flow)
 {
 	tcp_flow_set_state(flow, TCP_TIME_WAIT);
-	list_append(&flow->owner->waiting, &flow->waiting);
 	flow->retransmit_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
 	flow->idle_ns = tcp_now_ns(flow) + TCP_TIME_WAIT_NS;
