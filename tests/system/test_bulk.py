@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Large TCP transfers through the relay, every byte compared. A 64th of the sizes of the soak."""
 import json
-import socket
 
 import pytest
 
