@@ -241,7 +241,7 @@ struct world {
 	uint32_t n_timeouts;        /* of data from the container */
 	struct near *dialler;       /* whose SYN is being looked at */
 	bool is_calm;               /* nothing is lost or delayed on purpose any more */
-	bool is_hungry; /* many want memory, of which there is little */
+	bool is_hungry;             /* many want memory, of which there is little */
 	bool near_waits, far_waits; /* programs that read only when all was written; one side's */
 	bool link_is_gone, is_ending, is_lossy;
 };
