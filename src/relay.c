@@ -23,6 +23,8 @@
 
 /* TCP flows, however many descriptors there may be. */
 #define MAX_FLOWS 1000000
+/* Descriptors that they leave to the rest; at most a quarter of what there is. */
+#define TCP_RESERVE 64
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
@@ -420,6 +422,7 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 
 static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 {
+	uint64_t left = descriptors_left(relay, parts->descriptor_limit);
 	const struct tcpflow_config config = {
 		.policy = &relay->policy,
 		.link = relay->link,
@@ -428,8 +431,7 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
 		.key = &relay->key,
-		.max_flows =
-			(uint32_t)MIN(descriptors_left(relay, parts->descriptor_limit), MAX_FLOWS),
+		.max_flows = (uint32_t)MIN(left - MIN(TCP_RESERVE, left / 4), MAX_FLOWS),
 		.queue_len = relay->link->queue_len,
 		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
 	};

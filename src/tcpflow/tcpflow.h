@@ -33,9 +33,10 @@
 #include "wire/eth.h"
 
 /* What of the stream from the container may wait for the host's socket, and so the window. */
-#define TCP_UP_WINDOW (1024 * 1024)
-/* What of the stream to the container may be unacknowledged. */
-#define TCP_DOWN_WINDOW (1024 * 1024)
+#define TCP_UP_WINDOW (256 * 1024)
+/* What of the stream to the container may be unacknowledged. More of either brings no throughput,
+ * and costs others time: what stands in the tap's queue is in front of them. */
+#define TCP_DOWN_WINDOW (256 * 1024)
 
 /* How long nobody answers until the flow is ended: retransmissions, and probes. */
 #define TCP_GIVE_UP_NS (100 * NS_PER_SEC)

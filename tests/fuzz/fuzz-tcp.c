@@ -279,10 +279,12 @@ static void op_raw(struct cursor *in)
 	world.is_raw = false;
 }
 
+/* Time passes between turns only. */
 static void expire(int64_t until_ns)
 {
 	int64_t due_ns;
 
+	finish();
 	while ((due_ns = timer_heap_next(&world.loop.timers)) <= until_ns) {
 		world.loop.now_ns = MAX(world.loop.now_ns, due_ns);
 		timer_heap_expire(&world.loop.timers, world.loop.now_ns);
