@@ -151,6 +151,7 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++)
 		start(argv[i]);
 	while (wait(&status) > 0)
