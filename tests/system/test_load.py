@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Very many connections, short or silent, and memory that comes back. A 64th of the soak's numbers."""
+"""Very many connections, short or silent, and memory that comes back; a 64th of the soak."""
 import contextlib
 import resource
 
@@ -18,7 +18,7 @@ def rss_kb(one):
 
 
 def slack_kb(host):
-    """What may stay: a megabyte; a sanitizer keeps freed memory for a while (quarantine_size_mb)."""
+    """What may stay: a megabyte; a sanitizer keeps freed memory for a while."""
     said = run_binary(host.user, "--features").stdout
     return 1024 if "sanitizer: no" in said else 16384
 
