@@ -38,6 +38,12 @@ static _Noreturn void fail(const char *what, uint64_t at)
 	exit(1);
 }
 
+static _Noreturn void wrong(const char *what, uint64_t at)
+{
+	fprintf(stderr, "%s after byte %" PRIu64 "\n", what, at);
+	exit(1);
+}
+
 static void run_send(const struct job *job)
 {
 	uint64_t sent = 0;
@@ -69,10 +75,10 @@ static void compare(uint64_t first_word, size_t len)
 
 	for (size_t i = 0; i < len / 8; i++)
 		if (words[i] != first_word + i)
-			fail("wrong content", (first_word + i) * 8);
+			wrong("wrong content", (first_word + i) * 8);
 	expected = first_word + len / 8;
 	if (rest && memcmp(&words[len / 8], &expected, rest) != 0)
-		fail("wrong content", expected * 8);
+		wrong("wrong content", expected * 8);
 }
 
 static void sample(uint64_t n_bytes, uint64_t *printed, time_t *second)
@@ -108,9 +114,8 @@ static void run_recv(const struct job *job)
 		if (job->kind[0] == 's')
 			sample(received, &printed, &second);
 	}
-	errno = 0;
 	if (received != job->n_bytes)
-		fail("the end comes", received);
+		wrong("the end comes", received);
 }
 
 static void run(const struct job *job)
@@ -146,6 +151,7 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++)
 		start(argv[i]);
 	while (wait(&status) > 0)

@@ -29,7 +29,7 @@ def link_statistics(container):
     (576, "ipv4"), (1280, "ipv4"), (1280, "ipv6"), (1500, "ipv4"), (1500, "ipv6"), (9000, "ipv4"),
     (9000, "ipv6"), (65520, "ipv4"), (65520, "ipv6")])
 def test_transfer(host, container, helper, mtu, family, direction, size):
-    """IPv6 has no smaller MTU than 1280. Nothing is lost on the way between us and the container."""
+    """IPv6 has no smaller MTU than 1280. Nothing is lost between us and the container."""
     helper(f"--mtu={mtu}", "--enable-ipv6")
     if family == "ipv6":
         container.wait_ipv6()

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Very many connections, short or silent, and memory that comes back. A 64th of the soak's numbers."""
+"""Very many connections, short or silent, and memory that comes back; a 64th of the soak."""
 import contextlib
 import resource
 
 import pytest
 
+from harness.helper import run_binary
 from harness.ns import listener
 from harness.traffic import MIB, Connections, Streams, answering, connected, transfer
 from harness.util import until
@@ -14,6 +15,12 @@ PORT, N_PORTS = 20000, 64
 
 def rss_kb(one):
     return int(one.status()["VmRSS"].split()[0])
+
+
+def slack_kb(host):
+    """What may stay: a megabyte; a sanitizer keeps freed memory for a while."""
+    said = run_binary(host.user, "--features").stdout
+    return 1024 if "sanitizer: no" in said else 16384
 
 
 def dial(container, count, parallel=64):
@@ -36,7 +43,8 @@ def test_short_connections(host, container, helper, count):
         before = rss_kb(one)
         assert dial(container, count) == [count, 0]
     until(lambda: one.descriptors() <= descriptors, "the descriptors are back")
-    until(lambda: rss_kb(one) <= before + 1024, f"memory is back at {before} KiB")
+    allowed = before + slack_kb(host)
+    until(lambda: rss_kb(one) <= allowed, f"memory is back at {before} KiB")
     assert one.counters()["tcp_refused"] == 0
 
 
@@ -155,4 +163,5 @@ def test_memory_comes_back_after_a_burst(host, container, helper, small_sockets,
     full = run_stopped(one, flows(host, container, 64), 4 * MIB, direction)
     # Towards the container no more is taken from the host than it can be sent.
     assert full - before > 16384 or direction == "down", "nothing was held"
-    until(lambda: rss_kb(one) <= before + 1024, f"memory is back at {before} KiB")
+    allowed = before + slack_kb(host)
+    until(lambda: rss_kb(one) <= allowed, f"memory is back at {before} KiB")
