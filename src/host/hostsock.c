@@ -87,7 +87,7 @@ static int hostsock_refuse(struct host *host, int fd)
 
 /* ---- TCP ---- */
 
-#define FAR_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define FAR_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 static socklen_t sockaddr_of(
 	const struct ip_addr *addr, uint16_t port, struct sockaddr_storage *ret)
@@ -146,7 +146,8 @@ static uint32_t scope_of(const struct hostsock *hostsock, const struct ip_addr *
 	return resolver_scope6(&hostsock->resolver);
 }
 
-/* Nagle's work was done by the container's kernel; a peer that vanishes is to be noticed. */
+/* Nagle's work was done by the container's kernel; a peer that vanishes is to be noticed; urgent
+ * data is ordinary data, as it is in the other direction. */
 static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t scope)
 {
 	struct sockaddr_storage sa = {0};
@@ -157,6 +158,7 @@ static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t sco
 		((struct sockaddr_in6 *)&sa)->sin6_scope_id = scope;
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	if (!is_loopback(&dial->addr))
 		set_error_queue(fd, dial->addr.family == AF_INET, 1);
 	if (dial->from && dial->from->family == dial->addr.family) {

@@ -83,7 +83,8 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_behind_end(flow, events))
 		return;
 	flow->far_writable |= !!(events & EPOLLOUT);
-	flow->far_ending |= !!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+	/* At urgent data recv(2) stops, too. */
+	flow->far_ending |= !!(events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 	if (!flow->far_eof)
 		flow->far_readable |= !!(events & EPOLLIN) || flow->far_ending;
 	tcp_event(flow, TCP_EVENT_FAR_READY, NULL);

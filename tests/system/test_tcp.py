@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TCP both ways, every byte compared."""
 import errno
+import signal
 import socket
 
 import pytest
@@ -144,6 +145,25 @@ def test_urgent_data_is_ordinary_data(host, container, helper):
             got += piece
     assert got == b"abcdef"
     assert one.counters()["urgent_cleared"] > 0
+
+
+@pytest.mark.relay_only  # libslirp loses what stands behind it
+def test_urgent_data_of_the_host_is_ordinary_data(host, container, helper):
+    """recv(2) stops in front of it, and what stands behind it comes without being asked for."""
+    one = helper()
+    near, far = connected(container, host.user, "127.0.0.1", "10.0.2.2")
+    with near, far:
+        one.process.send_signal(signal.SIGSTOP)  # all of it is there at the first look
+        try:
+            far.send(b"abc")
+            far.send(b"d", socket.MSG_OOB)
+            far.send(b"ef")
+        finally:
+            one.process.send_signal(signal.SIGCONT)
+        got = b""
+        while len(got) < 6 and (piece := near.recv(100)):
+            got += piece
+        assert got == b"abcdef"
 
 
 def test_hundred_connections(host, container, helper):

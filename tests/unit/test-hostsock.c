@@ -261,6 +261,7 @@ static void dial_success(const char *address)
 	g_assert_cmpint(error.icmp_family, ==, 0);
 	g_assert_cmpint(option_of(fd, IPPROTO_TCP, TCP_NODELAY), ==, 1);
 	g_assert_cmpint(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), ==, 1);
+	g_assert_cmpint(option_of(fd, SOL_SOCKET, SO_OOBINLINE), ==, 1);
 	g_assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
 	g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	g_assert_true(host->ops->is_connected(host, fd));
