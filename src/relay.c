@@ -28,6 +28,8 @@
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
+/* Nothing tells that a peer has acknowledged the last of it. */
+#define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
 _Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
 _Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
@@ -323,7 +325,7 @@ static void drain(struct relay *relay)
 	int64_t until_ns = relay->loop.now_ns + DRAIN_NS;
 
 	while (has_unsent(relay) && relay->loop.now_ns < until_ns)
-		if (turn(relay, until_ns) < 0)
+		if (turn(relay, MIN(until_ns, relay->loop.now_ns + DRAIN_LOOK_NS)) < 0)
 			return;
 }
 

@@ -70,6 +70,8 @@ struct host_ops {
 	/* A probe goes out when the connection was silent for `idle_s`, which is not 0, and then as
 	 * often again, or every 20 s; three without an answer are an error (ETIMEDOUT). */
 	void (*tcp_keepalive)(struct host *host, int fd, unsigned int idle_s);
+	/* Whether the peer has yet to acknowledge something. */
+	bool (*tcp_has_unacknowledged)(struct host *host, int fd);
 	/* The nameserver of this family that the host uses. */
 	struct ip_addr (*nameserver)(struct host *host, uint8_t family, int64_t now_ns);
 };

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <linux/errqueue.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -280,6 +282,13 @@ static void hostsock_tcp_keepalive(struct host *host, int fd, unsigned int idle_
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
 }
 
+static bool hostsock_tcp_has_unacknowledged(struct host *host, int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 0;
+}
+
 static struct ip_addr hostsock_nameserver(struct host *host, uint8_t family, int64_t now_ns)
 {
 	struct hostsock *hostsock = container_of(host, struct hostsock, host);
@@ -304,6 +313,7 @@ static const struct host_ops hostsock_ops = {
 	.tcp_close = hostsock_tcp_close,
 	.tcp_reset = hostsock_tcp_reset,
 	.tcp_keepalive = hostsock_tcp_keepalive,
+	.tcp_has_unacknowledged = hostsock_tcp_has_unacknowledged,
 	.nameserver = hostsock_nameserver,
 };
 

@@ -97,6 +97,7 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"recvmsg", BOTH, {}, "messages of the agent with descriptors; urgent data; UDP"},
 	{"sendmsg", BOTH, {}, "messages to the agent; replies with descriptors; UDP"},
 	{"ioctl", RELAY, {IS(1, FIONREAD)}, "libslirp asks how long the next datagram is"},
+	{"ioctl", RELAY, {IS(1, SIOCOUTQ)}, "at the end: has the peer all that was sent"},
 	{"ioctl", RELAY, {IS(1, SIOCGIFINDEX)}, "the scope of an IPv6 nameserver (libslirp)"},
 	{"ioctl", RELAY, {IS(1, TCGETS)}, "GLib asks whether standard error is a terminal"},
 	{"ioctl", RELAY, {IS(1, TUNSETOFFLOAD)}, "a persistent tap is left without offloads"},

@@ -13,6 +13,8 @@
 #define BUDGET (4 * BUFFER_LARGE)
 /* A message up to this size is copied, so that its large chunk is free for the next one. */
 #define COPY_MAX BUFFER_SMALL
+/* Reads of what nobody wants any more, of one flow in one turn. */
+#define DISCARD_READS 64
 /* Pieces of `up` that one call takes to the host. */
 #define PIECES_MAX 8
 
@@ -218,11 +220,26 @@ static void pull_within_budget(struct tcp_flow *flow)
 		tcp_flow_schedule(flow);
 }
 
+void tcp_far_discard(struct tcp_flow *flow)
+{
+	struct host *host = flow->owner->config.host;
+	uint8_t nowhere[4096];
+
+	for (int i = 0; i < DISCARD_READS; i++)
+		if (host->ops->tcp_recv(host, flow->fd, nowhere, sizeof(nowhere)) <= 0)
+			return;
+}
+
 void tcp_far_pump(struct tcp_flow *flow)
 {
+	uint32_t before = flow->up.len;
+
 	flush_up(flow);
 	if (tcp_flow_is_over(flow) || flow->fd < 0)
 		return;
 	shut_when_flushed(flow);
-	pull_within_budget(flow);
+	if (flow->state != TCP_DRAINING)
+		pull_within_budget(flow);
+	else if (flow->up.len != before)
+		flow->idle_ns = tcp_now_ns(flow) + TCP_DRAINING_NS;
 }

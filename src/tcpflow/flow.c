@@ -91,17 +91,22 @@ void tcp_flow_abort(struct tcp_flow *flow)
 	end(flow, true);
 }
 
-void tcp_flow_end_near(struct tcp_flow *flow)
+static void drain(struct tcp_flow *flow)
 {
-	if (flow->fd < 0 || !flow->up.len) {
-		tcp_flow_close(flow);
-		return;
-	}
 	forget_near(flow);
 	flow_table_unhash(&flow->owner->table, &flow->flow);
 	flow->near_eof = true;
 	tcp_flow_set_state(flow, TCP_DRAINING);
+	flow->idle_ns = tcp_now_ns(flow) + TCP_DRAINING_NS;
 	tcp_flow_schedule(flow);
+}
+
+void tcp_flow_end_near(struct tcp_flow *flow)
+{
+	if (flow->fd < 0 || !flow->up.len)
+		tcp_flow_close(flow);
+	else
+		drain(flow);
 }
 
 /* ---- the beginning ---- */
@@ -219,12 +224,26 @@ static bool is_synchronized(const struct tcp_flow *flow)
 	return flow->state >= TCP_ESTABLISHED && flow->state <= TCP_LAST_ACK;
 }
 
+static bool has_unsent(const struct tcp_flow *flow)
+{
+	struct host *host = flow->owner->config.host;
+
+	if (flow->up.len || flow->owner->config.link || flow->fd < 0)
+		return flow->up.len;
+	return host->ops->tcp_has_unacknowledged(host, flow->fd);
+}
+
 /* Nothing is left to be done on the host's side. */
 static void release_far(struct tcp_flow *flow)
 {
 	struct host *host = flow->owner->config.host;
 
-	if (flow->fd < 0 || flow->up.len)
+	if (flow->fd < 0)
+		return;
+	/* Before anything else: it may hold up a peer that answers while it reads. */
+	if (!flow->owner->config.link)
+		tcp_far_discard(flow);
+	if (has_unsent(flow))
 		return;
 	host->ops->tcp_close(host, flow->fd);
 	flow->fd = -1;
@@ -341,16 +360,22 @@ void tcpflow_done(struct tcpflow *tcpflow)
 void tcpflow_link_gone(struct tcpflow *tcpflow)
 {
 	tcpflow->config.link = NULL;
-	for (struct flow *flow = flow_table_any(&tcpflow->table); flow;
-		flow = flow_table_after(&tcpflow->table, flow))
-		tcp_flow_end_near(container_of(flow, struct tcp_flow, flow));
+	for (struct flow *f = flow_table_any(&tcpflow->table); f;
+		f = flow_table_after(&tcpflow->table, f)) {
+		struct tcp_flow *flow = container_of(f, struct tcp_flow, flow);
+
+		if (flow->fd < 0 || is_half_open(flow->state))
+			tcp_flow_close(flow);
+		else if (flow->state != TCP_DRAINING)
+			drain(flow);
+	}
 }
 
 bool tcpflow_has_unsent(const struct tcpflow *tcpflow)
 {
-	for (const struct flow *flow = flow_table_any(&tcpflow->table); flow;
+	for (struct flow *flow = flow_table_any(&tcpflow->table); flow;
 		flow = flow_table_after(&tcpflow->table, flow))
-		if (((const struct tcp_flow *)flow)->up.len)
+		if (has_unsent(container_of(flow, struct tcp_flow, flow)))
 			return true;
 	return false;
 }

@@ -202,6 +202,17 @@ bool tcp_check_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 
 /* ---- acknowledgements ---- */
 
+/* The backoffs were those of the probes; what was in flight may be lost. */
+static void window_opens(struct tcp_flow *flow)
+{
+	int64_t due_ns;
+
+	flow->rtt.n_backoffs = 0;
+	due_ns = tcp_now_ns(flow) + tcp_rtt_timeout(&flow->rtt);
+	if (flow->snd_una != flow->snd_nxt)
+		flow->retransmit_ns = MIN(flow->retransmit_ns, due_ns);
+}
+
 static bool take_window(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	uint32_t window = (uint32_t)segment->window
@@ -215,7 +226,7 @@ static bool take_window(struct tcp_flow *flow, const struct tcp_segment *segment
 		(segment->ack == flow->snd_una && seq_before(segment->seq, flow->snd_wl1)))
 		return false;
 	if (!flow->snd_wnd && window)
-		flow->rtt.n_backoffs = 0; /* those of the probes */
+		window_opens(flow);
 	flow->snd_wnd = window;
 	flow->max_snd_wnd = MAX(flow->max_snd_wnd, window);
 	flow->snd_wl1 = segment->seq;
@@ -313,14 +324,24 @@ static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segm
 	return n;
 }
 
+/* Three duplicates make the container send again (RFC 5681 3.2), and each segment is worth one: a
+ * frame with TSO is several. */
+static void tell_gap(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	uint32_t n = MIN(segment->len / flow->mss, 3);
+
+	do
+		tcp_send_ack(flow);
+	while (n-- > 1);
+}
+
 bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	uint32_t n;
 
 	if (segment->seq != flow->rcv_nxt) {
-		/* At once and each time, since three of them make the container send again. */
 		tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
-		tcp_send_ack(flow);
+		tell_gap(flow, segment);
 		return false;
 	}
 	if (segment->len) {

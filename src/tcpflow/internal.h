@@ -105,6 +105,9 @@ uint32_t tcp_far_send(struct tcp_flow *flow, const uint8_t *data, uint32_t len);
 /* Moves what can be moved, both ways, within the budget of a turn. */
 void tcp_far_pump(struct tcp_flow *flow);
 
+/* Forgets what the host has sent. */
+void tcp_far_discard(struct tcp_flow *flow);
+
 /* ---- timers.c ---- */
 
 void tcp_timer_fire(struct timer *timer, int64_t now_ns);

@@ -389,6 +389,16 @@ static void draining_far_error(struct tcp_flow *flow, const struct tcp_segment *
 	tcp_flow_close(flow);
 }
 
+/* Its peer has taken nothing for long. It may go on when it likes, unless others need the memory. */
+static void draining_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	flow->idle_ns = tcp_now_ns(flow) + TCP_DRAINING_NS;
+	if (!buffer_pool_is_short(&flow->owner->pool, BUFFER_UP))
+		return;
+	tcp_count(flow, COUNTER_TCP_GIVEN_UP);
+	tcp_flow_reset_far(flow);
+}
+
 /* ---- VANISHED ---- */
 
 static void vanished_syn(struct tcp_flow *flow, const struct tcp_segment *segment)
@@ -464,6 +474,7 @@ static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 		{
 			[TCP_EVENT_FAR_READY] = synchronized_far_ready,
 			[TCP_EVENT_FAR_ERROR] = draining_far_error,
+			[TCP_EVENT_IDLE] = draining_idle,
 		},
 	[TCP_VANISHED] =
 		{

@@ -52,6 +52,9 @@
 #define TCP_TIME_WAIT_NS (10 * NS_PER_SEC)
 /* How long a peer that vanished is silent to the container after its last word. */
 #define TCP_VANISHED_NS (110 * NS_PER_SEC)
+/* How long a host's socket may take nothing of what a closed connection has left for it, when memory
+ * is short. */
+#define TCP_DRAINING_NS (60 * NS_PER_SEC)
 /* In a dialogue an acknowledgement waits so long for data to ride on. */
 #define TCP_DELAYED_ACK_NS (4 * NS_PER_MS)
 /* Between two looks at free memory. */
@@ -166,7 +169,8 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 /* The end of a turn. Returns true when there is more to do at once. */
 bool tcpflow_finish(struct tcpflow *tcpflow);
 /* The link is gone or going: no frame will be read or written any more. What the container was told
- * has arrived is still written to the host; flows without such bytes end now. */
+ * has arrived is still written to the host, and what comes from there is thrown away. */
 void tcpflow_link_gone(struct tcpflow *tcpflow);
-/* Whether there are bytes that were acknowledged and not yet taken by a host socket. */
+/* Whether there are bytes that were acknowledged and not yet taken by a host socket, or, when the
+ * link is gone, by its peer: to close a socket that has something to read would throw them away. */
 bool tcpflow_has_unsent(const struct tcpflow *tcpflow);

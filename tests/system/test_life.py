@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How it ends, and that nothing is left."""
 import errno
+import fcntl
 import os
 import re
 import signal
+import struct
+import termios
 
 import pytest
 
 from harness.helper import Helper, run_binary
 from harness.ns import CLEAN_ENV, listener
-from harness.traffic import free_port, inbound, outbound
+from harness.traffic import connected, free_port, inbound, outbound
 from harness.util import cpu_ticks, until, wait_readable
 
 MODES = [[], ["--enable-sandbox", "--enable-seccomp"]]
@@ -22,6 +25,41 @@ def test_signal(helper, options, number):
     family = one.children()
     one.process.send_signal(number)
     one.check_end(family)
+
+
+def fill(sock):
+    """Sends until nothing more is taken."""
+    sock.setblocking(False)
+    n_bytes = 0
+    try:
+        while True:
+            n_bytes += sock.send(bytes(65536))
+    except BlockingIOError:
+        return n_bytes
+
+
+def unacknowledged(sock):
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+
+
+@pytest.mark.relay_only
+def test_acknowledged_bytes_arrive_after_the_end(host, container, helper):
+    """Also when the host has sent something that nobody will read any more."""
+    one = helper()
+    near, far = connected(container, host.user, "127.0.0.1", "10.0.2.2")
+    with near, far:
+        fill(far)
+        near.sendall(bytes(200_000))
+        until(lambda: unacknowledged(near) == 0, "all was acknowledged")
+        family = one.children()
+        one.process.terminate()
+        far.setblocking(True)
+        far.settimeout(60)
+        got = 0
+        while got < 200_000:
+            got += len(far.recv(65536))
+        assert got == 200_000
+        one.check_end(family)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
