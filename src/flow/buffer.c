@@ -253,7 +253,7 @@ void byte_queue_drop(struct byte_queue *queue, struct buffer_pool *pool, size_t 
 			queue->tail = NULL;
 		chunk_release(pool, chunk);
 	}
-	if (len)
+	if (len && queue->head)
 		queue->head->start += (uint32_t)len;
 }
 

@@ -276,9 +276,12 @@ static void hold_a_window(void *arg)
 	close(tap.fd);
 }
 
-/* What the kernel has is used and told. */
+/* What the kernel has is used and told. (socketcall(2) of i386 cannot be refused by family.) */
 static void no_rtnetlink(void *arg)
 {
+#ifdef __i386__
+	return;
+#endif
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	struct capture capture = capture_begin();
 	struct tapdev tap;
