@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "setup/sandbox.h"
+#include "wire/ip4.h"
+#include "wire/tcp.h"
 
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */
@@ -460,6 +462,16 @@ static int start_api(struct relay *relay)
 	return api_server_start(relay->api, &relay->loop, &relay->api_context);
 }
 
+/* The relay of TCP copies from behind the headers, libslirp from the frame's begin. */
+static uint8_t *frame_place(struct relay *relay, enum stack_kind stack)
+{
+	size_t before = LINK_HEADER_LEN;
+
+	if (stack == STACK_AUTO)
+		before += ETH_HEADER_LEN + IP4_HEADER_MIN + TCP_HEADER_MIN;
+	return relay->buffer + (128 - before) % 64;
+}
+
 int relay_init(struct relay *relay, const struct relay_parts *parts)
 {
 	int r = loop_init(&relay->loop);
@@ -476,6 +488,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	set_policy(&relay->policy, parts->options);
 	icmp_limit_init(&relay->icmp_limit, &relay->counters);
 	relay->link_batch = 1;
+	relay->frame = frame_place(relay, parts->options->stack);
 	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);

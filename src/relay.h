@@ -63,9 +63,11 @@ struct relay {
 	bool link_was_ready;     /* in the turn before */
 	uint64_t n_refused_seen; /* refused system calls that were reported already, and the last */
 	int last_refused;
-	/* So that a frame begins at a cache line: large copies run a quarter slower otherwise. */
-	_Alignas(64) uint8_t pad[64 - LINK_HEADER_LEN];
-	uint8_t frame[LINK_BUFFER_LEN];
+	/* The frame that was read, and its virtio-net header. Where it lies in the buffer makes
+	 * what is copied begin at a cache line: large copies run up to a quarter slower otherwise.
+	 */
+	uint8_t *frame;
+	_Alignas(64) uint8_t buffer[64 + LINK_BUFFER_LEN];
 	uint8_t answer[INGRESS_ANSWER_MAX];
 };
 

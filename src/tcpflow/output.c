@@ -152,11 +152,13 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 	vnet->flags = VNET_NEEDS_CSUM;
 	vnet->csum_start = le16_of((uint16_t)tcp_offset);
 	vnet->csum_offset = le16_of(offsetof(struct tcp_header, checksum));
+	/* Also of a single segment: so the kernel puts just the headers apart, and the payload
+	 * where large copies are fast. */
+	vnet->header_len = le16_of((uint16_t)(tcp_offset + header_len));
 	if (!out->gso_size)
 		return;
 	vnet->gso_type = key->family == AF_INET ? VNET_GSO_TCP4 : VNET_GSO_TCP6;
 	vnet->gso_size = le16_of(out->gso_size);
-	vnet->header_len = le16_of((uint16_t)(tcp_offset + header_len));
 }
 
 /* All headers but for the payload; returns their length. */
