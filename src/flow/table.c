@@ -107,7 +107,7 @@ static void grow(struct flow_table *table)
 {
 	struct flow **old = table->buckets;
 	uint32_t n_old = table->n_buckets;
-	struct flow **buckets = calloc((size_t)n_old * 2, sizeof(*buckets));
+	struct flow **buckets = calloc((size_t)n_old * 2, sizeof(struct flow *));
 
 	if (!buckets)
 		return;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@ static bool take_server6(char *word, struct resolver *resolver)
 	if (inet_pton(AF_INET6, word, &in6) != 1 || (zone && strlen(zone) >= IF_NAMESIZE))
 		return false;
 	resolver->server6 = ip_addr_of_v6(&in6);
-	strcpy(resolver->zone6, zone ? zone : "");
+	snprintf(resolver->zone6, sizeof(resolver->zone6), "%s", zone ? zone : "");
 	return true;
 }
 

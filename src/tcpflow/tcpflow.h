@@ -156,7 +156,7 @@ enum tcpflow_result {
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */
 int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config);
-/* Resets what is left. */
+/* Closes what is left: what was sent still arrives. */
 void tcpflow_done(struct tcpflow *tcpflow);
 
 /* A whole TCP segment (flow/ingress.h). */
