@@ -257,6 +257,19 @@ void byte_queue_drop(struct byte_queue *queue, struct buffer_pool *pool, size_t 
 		queue->head->start += (uint32_t)len;
 }
 
+void byte_queue_move(struct byte_queue *to, struct byte_queue *from)
+{
+	if (!from->head)
+		return;
+	if (to->tail)
+		to->tail->next = from->head;
+	else
+		to->head = from->head;
+	to->tail = from->tail;
+	to->len += from->len;
+	*from = (struct byte_queue){0};
+}
+
 void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
 {
 	byte_queue_drop(queue, pool, queue->len);

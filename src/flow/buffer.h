@@ -86,6 +86,8 @@ size_t byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool, enu
 void byte_queue_adopt(struct byte_queue *queue, struct chunk *chunk);
 /* Forgets the first `len` bytes, of which there are as many. */
 void byte_queue_drop(struct byte_queue *queue, struct buffer_pool *pool, size_t len);
+/* All bytes of `from` become the end of `to`. */
+void byte_queue_move(struct byte_queue *to, struct byte_queue *from);
 void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool);
 /* Where the bytes from `offset` on lie, up to `*len` of them and n_iov pieces. Returns the number
  * of pieces; *len becomes what they hold. */

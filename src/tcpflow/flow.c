@@ -50,6 +50,7 @@ static void forget_near(struct tcp_flow *flow)
 	flow->retransmit_ns = flow->ack_ns = flow->idle_ns = CLOCK_NEVER;
 	timer_cancel(&flow->owner->config.loop->timers, &flow->timer);
 	byte_queue_clear(&flow->down, &flow->owner->pool);
+	byte_queue_clear(&flow->ahead, &flow->owner->pool);
 	list_remove(&flow->hungry);
 	flow->far_eof = true;
 	flow->far_readable = false;

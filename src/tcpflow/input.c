@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Segments from the container: which are good (RFC 9293 3.10.7.4, RFC 5961), and what is in them.
- * Data out of order is not kept: the wire keeps the order, so a gap is a loss, which the container
- * mends by sending again from there.
+ * Of data out of order one run is kept; the container mends the rest by sending again.
  */
 #include "base/clock.h"
 #include "base/util.h"
@@ -167,7 +166,8 @@ static void trim_back(struct tcp_flow *flow, struct tcp_segment *segment)
 {
 	if (!seq_after(segment_end(segment), flow->rcv_edge))
 		return;
-	if (seq_after(segment->seq + segment->len, flow->rcv_edge))
+	/* An empty one may stand behind the edge. */
+	if (segment->len && seq_after(segment->seq + segment->len, flow->rcv_edge))
 		segment->len = flow->rcv_edge - segment->seq;
 	segment->flags &= (uint8_t)~TCP_FIN;
 }
@@ -287,9 +287,37 @@ bool tcp_take_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 
 /* ---- data ---- */
 
+/* Behind a bridge frames overtake each other on their way through the container's kernel. What came
+ * too early is kept when it goes on where the kept ends, or nothing is; the rest comes again. */
+static void keep_ahead(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	if (!flow->ahead.len)
+		flow->ahead_seq = segment->seq;
+	if (segment->seq == flow->ahead_seq + flow->ahead.len)
+		byte_queue_append(
+			&flow->ahead, &flow->owner->pool, BUFFER_UP, segment->data, segment->len);
+	/* At once and each time, since three of them make the container send again. */
+	tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
+	tcp_send_ack(flow);
+}
+
+/* The gap is closed: what lies behind it goes on with `up`. */
+static void join_ahead(struct tcp_flow *flow)
+{
+	struct byte_queue *ahead = &flow->ahead;
+	uint32_t old = flow->rcv_nxt - flow->ahead_seq;
+
+	if (!ahead->len || seq_before(flow->rcv_nxt, flow->ahead_seq))
+		return;
+	byte_queue_drop(ahead, &flow->owner->pool, MIN(old, ahead->len));
+	flow->rcv_nxt += ahead->len;
+	byte_queue_move(&flow->up, ahead);
+}
+
 static void note_data(struct tcp_flow *flow, uint32_t len)
 {
 	flow->rcv_nxt += len;
+	join_ahead(flow);
 	flow->ack_owed = true;
 	if (flow->n_in < 2)
 		flow->n_in++;
@@ -324,24 +352,12 @@ static uint32_t take_bytes(struct tcp_flow *flow, const struct tcp_segment *segm
 	return n;
 }
 
-/* Three duplicates make the container send again (RFC 5681 3.2), and each segment is worth one: a
- * frame with TSO is several. */
-static void tell_gap(struct tcp_flow *flow, const struct tcp_segment *segment)
-{
-	uint32_t n = MIN(segment->len / flow->mss, 3);
-
-	do
-		tcp_send_ack(flow);
-	while (n-- > 1);
-}
-
 bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	uint32_t n;
 
 	if (segment->seq != flow->rcv_nxt) {
-		tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
-		tell_gap(flow, segment);
+		keep_ahead(flow, segment);
 		return false;
 	}
 	if (segment->len) {
@@ -352,8 +368,9 @@ bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment)
 		if (n < segment->len)
 			return false;
 	}
-	if (!(segment->flags & TCP_FIN))
+	if (!(segment->flags & TCP_FIN) || flow->rcv_nxt != segment->seq + segment->len)
 		return false;
+	byte_queue_clear(&flow->ahead, &flow->owner->pool);
 	flow->rcv_nxt++;
 	flow->near_eof = true;
 	flow->ack_owed = true;

@@ -259,6 +259,7 @@ static void enter_vanished(struct tcp_flow *flow)
 	flow->fd = -1;
 	byte_queue_clear(&flow->up, &flow->owner->pool);
 	byte_queue_clear(&flow->down, &flow->owner->pool);
+	byte_queue_clear(&flow->ahead, &flow->owner->pool);
 	list_remove(&flow->hungry);
 	flow->far_readable = flow->far_writable = false;
 	flow->retransmit_ns = flow->ack_ns = CLOCK_NEVER;
@@ -389,7 +390,8 @@ static void draining_far_error(struct tcp_flow *flow, const struct tcp_segment *
 	tcp_flow_close(flow);
 }
 
-/* Its peer has taken nothing for long. It may go on when it likes, unless others need the memory. */
+/* Its peer has taken nothing for long. It may go on when it likes, unless others need the memory.
+ */
 static void draining_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	flow->idle_ns = tcp_now_ns(flow) + TCP_DRAINING_NS;

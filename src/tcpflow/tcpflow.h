@@ -52,8 +52,8 @@
 #define TCP_TIME_WAIT_NS (10 * NS_PER_SEC)
 /* How long a peer that vanished is silent to the container after its last word. */
 #define TCP_VANISHED_NS (110 * NS_PER_SEC)
-/* How long a host's socket may take nothing of what a closed connection has left for it, when memory
- * is short. */
+/* How long a host's socket may take nothing of what a closed connection has left for it, when
+ * memory is short. */
 #define TCP_DRAINING_NS (60 * NS_PER_SEC)
 /* In a dialogue an acknowledgement waits so long for data to ride on. */
 #define TCP_DELAYED_ACK_NS (4 * NS_PER_MS)
@@ -96,6 +96,8 @@ struct tcp_flow {
 	struct host_error error; /* why dialling or a call on the socket failed */
 
 	struct byte_queue up, down;
+	struct byte_queue ahead; /* from the container, behind a gap; begins at ahead_seq */
+	uint32_t ahead_seq;
 
 	/* Deadlines; CLOCK_NEVER: none. The timer is armed for the earliest, or earlier. */
 	int64_t retransmit_ns, ack_ns, idle_ns;

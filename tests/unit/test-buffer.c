@@ -156,6 +156,28 @@ static void test_adopt(void)
 	tear_down();
 }
 
+static void test_move(void)
+{
+	struct byte_queue empty = {0}, first = {0};
+	uint8_t bytes[10];
+
+	set_up(POOL_SIZE);
+	byte_queue_move(&queue, &empty);
+	g_assert_null(queue.head);
+	append(BUFFER_UP, 10, BUFFER_LARGE); /* what is behind */
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = byte_at(i);
+	g_assert_cmpuint(byte_queue_append(&first, &pool, BUFFER_UP, bytes, 10), ==, 10);
+	byte_queue_move(&first, &queue);
+	g_assert_cmpuint(queue.len, ==, 0);
+	g_assert_null(queue.head);
+	byte_queue_move(&queue, &first); /* to an empty one */
+	expect_stream(0, 10 + BUFFER_LARGE);
+	append(BUFFER_UP, 10 + BUFFER_LARGE, 100);
+	expect_stream(0, 110 + BUFFER_LARGE);
+	tear_down();
+}
+
 static void test_map(void)
 {
 	struct iovec iov[4];
@@ -442,6 +464,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/buffer/append-and-drop", test_append_and_drop);
 	g_test_add_func("/buffer/classes", test_classes);
 	g_test_add_func("/buffer/adopt", test_adopt);
+	g_test_add_func("/buffer/move", test_move);
 	g_test_add_func("/buffer/map", test_map);
 	g_test_add_func("/buffer/reserve", test_reserve);
 	g_test_add_func("/buffer/sizes", test_sizes);
