@@ -182,6 +182,18 @@ rt_tap_end() {
 
 bg() { "$@" 8>&- 9>&- & RT_PIDS+=($!); BG=$!; }       # in the background, killed at the end; never gets fds 8 and 9
 
+# bg_up SECONDS CMD...: in the background; fails unless it writes to fd 7 within that time
+bg_up() {
+	local end=$1 said up; shift
+	[ -p "$W/up" ] || mkfifo "$W/up"
+	exec {up}<>"$W/up"
+	"$@" 7>"$W/up" 8>&- 9>&- {up}>&- & BG=$!
+	RT_PIDS+=("$BG")
+	read -r -N 1 -t "$end" said <&"$up" || said=
+	exec {up}>&-
+	[ "$said" = 1 ]
+}
+
 # free_port VAR: a port that nothing uses, below the ephemeral range
 free_port() {
 	local _p
@@ -192,7 +204,8 @@ free_port() {
 	printf -v "$1" %s "$_p"
 }
 
-# retry SECONDS CMD...: until it succeeds
+# retry SECONDS CMD...: until it succeeds. For what foreign programs tell nobody of (a port of
+# dockerd's answers, nginx serves); what can say that it is there is started by bg_up.
 retry() {
 	local end=$((SECONDS + $1)); shift
 	until "$@" >/dev/null 2>&1; do

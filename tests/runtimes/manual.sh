@@ -8,18 +8,19 @@
 . "$(dirname "$0")/lib.sh"; rt_init "$@"
 need unshare nsenter ip socat
 
+helper_with_fds() {
+	local n=$1; shift
+	exec "$HELPER" --ready-fd=3 --exit-fd=4 --api-socket="$S" "$@" 3>&7 7>&- 4<"$W/$n.exit" >"$W/$n.log" 2>&1
+}
 # helper NAME ARGS...: start it and wait for its ready-fd.  Its exit-fd hangs
 # up when we close fd 8; its API socket is $S.
 helper() {
 	local n=$1; shift
 	S=$W/$n.api
 	mkfifo "$W/$n.exit"
-	: >"$W/$n.ready"
-	"$HELPER" --ready-fd=3 --exit-fd=4 --api-socket="$S" "$@" 3>"$W/$n.ready" 4<"$W/$n.exit" 8>&- >"$W/$n.log" 2>&1 &
-	H=$!; RT_PIDS+=("$H")
-	exec 8>"$W/$n.exit"
-	retry 10 test -s "$W/$n.ready" || { cat "$W/$n.log" >&2; die "no ready-fd"; }
-	[ "$(cat "$W/$n.ready")" = 1 ] || die "ready-fd said $(cat "$W/$n.ready")"
+	exec 8<>"$W/$n.exit"
+	bg_up 10 helper_with_fds "$n" "$@" || { cat "$W/$n.log" >&2; die "no ready-fd, or it did not say 1"; }
+	H=$BG
 }
 api() { printf '%s' "$1" | socat -t 5 - "UNIX-CONNECT:$S"; }
 forward() {      # forward PORT: a host port to it; sets P
@@ -32,12 +33,12 @@ forward() {      # forward PORT: a host port to it; sets P
 # the exit-fd must end the helper
 finish() {
 	exec 8>&-
-	retry 5 eval '[ ! -e /proc/$H ] || grep -q "^State:.Z" /proc/$H/status' || die "the helper outlived its exit-fd"
+	wait "$H" || true       # a helper that stays is ended by RT_TIMEOUT, which fails
 	say "ok: exit-fd"
 }
 holder() {       # a process in new user and network namespaces; sets N and IN
-	bg unshare --user --map-root-user --net sleep 600; N=$BG
-	retry 5 grep -qx sleep "/proc/$N/comm" || die "unshare"
+	bg_up 5 unshare --user --map-root-user --net sh -c 'echo 1 >&7; exec sleep 600 7>&-' || die "unshare"
+	N=$BG
 	IN=(nsenter -t "$N" -U --preserve-credentials -n --)
 }
 serve() { bg "${IN[@]}" busybox httpd -f -p "$1" -h "$W/in"; }
@@ -82,9 +83,9 @@ t_ipv6() {       # fd00::2 is the host's ::1
 }
 t_named() {      # the helper itself runs as root of a user namespace
 	# (--net, too, since "ip netns add" must be able to go back where it was)
-	bg unshare --user --map-root-user --map-auto --mount --net sh -c \
-		'mount -t tmpfs none /run && ip netns add box && exec sleep 600'; N=$BG
-	retry 5 grep -qx sleep "/proc/$N/comm" || die "unshare"
+	bg_up 5 unshare --user --map-root-user --map-auto --mount --net sh -c \
+		'mount -t tmpfs none /run && ip netns add box && echo 1 >&7 && exec sleep 600 7>&-' || die "unshare"
+	N=$BG
 	local real=$HELPER
 	IN=(nsenter -t "$N" -U --preserve-credentials -m -- ip netns exec box)
 	printf '#!/bin/sh\nexec nsenter -t %s -U --preserve-credentials -m -- %q "$@"\n' "$N" "$real" >"$W/inside"

@@ -9,14 +9,13 @@
 need unshare nsenter socat
 
 # One namespace for all; all of the user's ids, since nginx drops to nobody.
-bg unshare --user --map-root-user --map-auto --net sleep 600; N=$BG
-retry 5 grep -qx sleep "/proc/$N/comm" || die "unshare"
+bg_up 5 unshare --user --map-root-user --map-auto --net sh -c 'echo 1 >&7; exec sleep 600 7>&-' || die "unshare"
+N=$BG
 IN=(nsenter -t "$N" -U --preserve-credentials -n --)
 S=$W/api
-: >"$W/ready"
-"$HELPER" --configure --mtu=65520 --ready-fd=3 --api-socket="$S" "$N" tap0 3>"$W/ready" >"$W/helper.log" 2>&1 &
-H=$!; RT_PIDS+=("$H")
-retry 10 test -s "$W/ready" || { cat "$W/helper.log" >&2; die "no ready-fd"; }
+helper() { exec "$HELPER" --configure --mtu=65520 --ready-fd=3 --api-socket="$S" "$N" tap0 3>&7 7>&- >"$W/helper.log" 2>&1; }
+bg_up 10 helper || { cat "$W/helper.log" >&2; die "no ready-fd"; }
+H=$BG
 
 forward() {      # forward PROTO GUESTPORT [HOSTPORT]: sets P
 	[ $# -gt 2 ] && P=$3 || free_port P
