@@ -293,7 +293,9 @@ static void keep_ahead(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	if (!flow->ahead.len)
 		flow->ahead_seq = segment->seq;
-	if (segment->seq == flow->ahead_seq + flow->ahead.len)
+	/* Memory that is short is for what was acknowledged. */
+	if (segment->seq == flow->ahead_seq + flow->ahead.len &&
+		!buffer_pool_is_short(&flow->owner->pool, BUFFER_UP))
 		byte_queue_append(
 			&flow->ahead, &flow->owner->pool, BUFFER_UP, segment->data, segment->len);
 	/* At once and each time, since three of them make the container send again. */
