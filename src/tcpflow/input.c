@@ -287,6 +287,15 @@ bool tcp_take_ack(struct tcp_flow *flow, const struct tcp_segment *segment)
 
 /* ---- data ---- */
 
+/* Since a window's edge is told in units and does not go back, each segment that is none of whole
+ * units moves it on; this bounds how far that leads. */
+static uint32_t room_up(const struct tcp_flow *flow)
+{
+	uint32_t max = flow->rcv_wnd_max + BUFFER_LARGE;
+
+	return max - MIN(flow->up.len, max);
+}
+
 /* Behind a bridge frames overtake each other on their way through the container's kernel. What came
  * too early is kept when it goes on where the kept ends, or nothing is; the rest comes again. */
 static void keep_ahead(struct tcp_flow *flow, const struct tcp_segment *segment)
@@ -312,6 +321,8 @@ static void join_ahead(struct tcp_flow *flow)
 	if (!ahead->len || seq_before(flow->rcv_nxt, flow->ahead_seq))
 		return;
 	byte_queue_drop(ahead, &flow->owner->pool, MIN(old, ahead->len));
+	if (ahead->len > room_up(flow))
+		byte_queue_clear(ahead, &flow->owner->pool); /* comes again */
 	flow->rcv_nxt += ahead->len;
 	byte_queue_move(&flow->up, ahead);
 }
@@ -325,15 +336,6 @@ static void note_data(struct tcp_flow *flow, uint32_t len)
 		flow->n_in++;
 	if (flow->rcv_nxt - flow->last_ack_sent >= flow->rcv_wnd_max / ACK_PARTS)
 		tcp_send_ack(flow);
-}
-
-/* Since a window's edge is told in units and does not go back, each segment that is none of whole
- * units moves it on; this bounds how far that leads. */
-static uint32_t room_up(const struct tcp_flow *flow)
-{
-	uint32_t max = flow->rcv_wnd_max + BUFFER_LARGE;
-
-	return max - MIN(flow->up.len, max);
 }
 
 /* The socket first, the queue for what it does not take. What there is no memory for stays

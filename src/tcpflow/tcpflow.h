@@ -54,7 +54,7 @@
 #define TCP_VANISHED_NS (110 * NS_PER_SEC)
 /* How long a host's socket may take nothing of what a closed connection has left for it, when
  * memory is short. */
-#define TCP_DRAINING_NS (60 * NS_PER_SEC)
+#define TCP_DRAINING_NS (600 * NS_PER_SEC)
 /* In a dialogue an acknowledgement waits so long for data to ride on. */
 #define TCP_DELAYED_ACK_NS (4 * NS_PER_MS)
 /* Between two looks at free memory. */
