@@ -21,7 +21,7 @@
 	X(DROP_FRAGMENT, "drop_fragment", "fragments that can belong to no datagram")         \
 	X(DROP_IPV6_DISABLED, "drop_ipv6_disabled", "IPv6 frames while IPv6 is off")          \
 	X(DROP_DHCP, "drop_dhcp", "DHCP requests for which no lease is left")                 \
-	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent data was ordinary")     \
+	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent data was ordinary")    \
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/handle.h"
 #include "base/util.h"
@@ -16,6 +17,26 @@ struct flow_block {
 	uint32_t n_used;
 	_Alignas(64) uint8_t flows[];
 };
+
+static size_t block_size(const struct flow_table *table)
+{
+	return sizeof(struct flow_block) + BLOCK_FLOWS * table->flow_size;
+}
+
+/* From the system, not from the heap: one small piece above it would keep it there for ever. */
+static struct flow_block *block_alloc(const struct flow_table *table)
+{
+	void *block = mmap(NULL, block_size(table), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return block != MAP_FAILED ? block : NULL;
+}
+
+static void block_free(const struct flow_table *table, struct flow_block *block)
+{
+	if (block)
+		munmap(block, block_size(table));
+}
 
 static struct flow *flow_at(const struct flow_table *table, uint32_t index)
 {
@@ -47,7 +68,7 @@ void flow_table_done(struct flow_table *table)
 {
 	flow_table_sweep(table);
 	for (uint32_t i = 0; i < table->n_blocks && table->blocks; i++)
-		free(table->blocks[i]);
+		block_free(table, table->blocks[i]);
 	free(table->blocks);
 	free(table->buckets);
 	table->blocks = NULL;
@@ -123,14 +144,6 @@ static void grow(struct flow_table *table)
 		}
 	}
 	free(old);
-}
-
-static struct flow_block *block_alloc(const struct flow_table *table)
-{
-	size_t size = sizeof(struct flow_block) + BLOCK_FLOWS * table->flow_size;
-	struct flow_block *block = aligned_alloc(_Alignof(struct flow_block), size);
-
-	return block ? memset(block, 0, size) : NULL;
 }
 
 /* The block with a free place that lies lowest, so that the upper ones empty. */
@@ -232,7 +245,7 @@ static void place_free(struct flow_table *table, struct flow *flow)
 	block->n_used--;
 	/* The lowest one stays, or a single flow that comes and goes would cost a block each. */
 	if (!block->n_used && n_block) {
-		free(block);
+		block_free(table, block);
 		table->blocks[n_block] = NULL;
 	}
 	table->first_room = MIN(table->first_room, n_block);
