@@ -20,6 +20,9 @@ enum handle_kind {
 	HANDLE_API_CLIENT, /* index: the client's slot */
 	HANDLE_SLIRP,      /* index: the descriptor */
 	HANDLE_TCP,        /* index: the flow */
+	HANDLE_UDP,        /* index: the flow */
+	HANDLE_PING,       /* index: the flow */
+	HANDLE_DNS,        /* index: the upstream socket */
 };
 
 struct handle {

@@ -33,6 +33,70 @@ struct host_error {
 	uint8_t icmp_type, icmp_code;
 };
 
+/*
+ * A datagram socket, connected to nobody: UDP, or echo requests (icmp(7)'s "ping sockets", whose
+ * messages begin with the ICMP header and whose id is the kernel's choice). The caller owns it and
+ * fills `fd` from dgram_open(); the rest is what the kernel was told last, so that it need not be
+ * told again: all zero to begin with.
+ */
+struct host_dgram {
+	int fd;
+	uint8_t family;
+	uint8_t ttl, group_ttl, tos; /* 0: the kernel's default */
+	bool dont_fragment;
+	bool no_runs; /* the kernel or the device does not cut runs for this one: they go singly */
+};
+
+struct host_dgram_config {
+	uint8_t family;             /* AF_INET, AF_INET6 */
+	uint8_t protocol;           /* IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6 */
+	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
+	/* Only this peer, whose answers alone arrive (DNS); NULL: whoever speaks to it. */
+	const struct ip_addr *peer;
+	uint16_t peer_port;
+	uint32_t peer_scope; /* the interface's index of a link-local peer */
+};
+
+/* A datagram, or with `segment` a run of them: one after another in `data`, each that long but for
+ * the last, which may be shorter. */
+struct host_datagram {
+	struct ip_addr addr; /* whom it goes to, or comes from; family 0: the connected peer */
+	uint16_t port;       /* not of ping sockets */
+	uint8_t ttl, tos;    /* to be sent with; as it came. ttl 0: the default, or unknown */
+	bool dont_fragment;  /* going out only */
+	uint16_t segment;    /* 0: one datagram */
+	uint8_t *data;
+	size_t len; /* coming in: the room before the call, the length after it */
+};
+
+/* Runs are at most so many datagrams (Linux: 64 before 6.9) and so many bytes. */
+#define HOST_RUN_MAX       64
+#define HOST_RUN_BYTES_MAX 65000
+/* Datagrams that one call sends or receives at most. */
+#define HOST_BATCH_MAX 64
+/* Of the datagram that an error is about, so much is kept. */
+#define HOST_QUOTE_MAX 1232
+
+/* What became of a datagram that was sent: ip(7), IP_RECVERR. */
+struct host_dgram_error {
+	int error;           /* errno, positive */
+	struct ip_addr addr; /* whom it went to; family 0: not said (EMSGSIZE on sending) */
+	uint16_t port;
+	uint8_t icmp_family, icmp_type, icmp_code; /* as in struct host_error */
+	uint32_t mtu;                              /* of the path, with EMSGSIZE */
+	struct ip_addr offender;                   /* who says so; family 0: this host */
+	size_t quote_len;
+	uint8_t quote[HOST_QUOTE_MAX]; /* the datagram's first bytes, behind UDP's header */
+};
+
+/* The host's nameservers that are asked at most (resolv.conf(5) has 3). */
+#define HOST_NAMESERVERS_MAX 8
+
+struct host_nameserver {
+	struct ip_addr addr;
+	uint32_t scope; /* of a link-local address: the interface's index; 0: none is named */
+};
+
 struct host_ops {
 	/* As epoll_ctl(2)'s ADD, MOD and DEL, with its errors as negative errno. */
 	int (*watch)(struct host *host, int fd, uint32_t events, struct handle handle);
@@ -72,6 +136,30 @@ struct host_ops {
 	void (*tcp_keepalive)(struct host *host, int fd, unsigned int idle_s);
 	/* Whether the peer has yet to acknowledge something. */
 	bool (*tcp_has_unacknowledged)(struct host *host, int fd);
+
+	/* A socket as `config` has it, watched edge-triggered with `handle` for EPOLLIN and
+	 * EPOLLERR. *ret is ready to use. 0 or a negative errno: -EACCES for a ping socket that
+	 * net.ipv4.ping_group_range forbids, -EMFILE, ... */
+	int (*dgram_open)(struct host *host, const struct host_dgram_config *config,
+		struct handle handle, struct host_dgram *ret);
+	void (*dgram_close)(struct host *host, struct host_dgram *dgram);
+	/* Sends up to HOST_BATCH_MAX in their order, each with its ttl, tos and dont_fragment.
+	 * Returns how many were sent, or, when the first was not, a negative errno: -EAGAIN there
+	 * is no room now, others concern the first one alone (-EMSGSIZE: with dont_fragment, and
+	 * larger than the path's MTU; dgram_error() tells it), or are an earlier datagram's error,
+	 * which is in the error queue then: dgram_error() first, then once more. A run that the
+	 * kernel refuses is sent singly by the host itself, and remembered. */
+	int (*dgram_send)(struct host *host, struct host_dgram *dgram,
+		const struct host_datagram *datagrams, int n);
+	/* Fills up to HOST_BATCH_MAX. Returns how many there were; fewer than `n` means that there
+	 * are no more now. 0: none, or a negative errno: there is an error in the queue. */
+	int (*dgram_recv)(struct host *host, struct host_dgram *dgram,
+		struct host_datagram *datagrams, int n);
+	/* Takes the oldest error out of the queue, and the socket's pending one with it. False:
+	 * there was none. */
+	bool (*dgram_error)(
+		struct host *host, struct host_dgram *dgram, struct host_dgram_error *ret);
+
 	/* The nameserver of this family that the host uses. */
 	struct ip_addr (*nameserver)(struct host *host, uint8_t family, int64_t now_ns);
 };

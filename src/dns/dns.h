@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The DNS forwarder at N+3 and fd00::3: each query goes on to the host's nameservers, of either
+ * family, under an id and from a port of its own (RFC 5452), and its answer back, otherwise
+ * untouched. Who does not answer is passed over, and tried last for a while. TCP is tcpflow's.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/counter.h"
+#include "base/loop.h"
+#include "flow/egress.h"
+#include "flow/icmp_limit.h"
+#include "flow/policy.h"
+#include "host/host.h"
+#include "wire/packet.h"
+
+struct dns;
+
+struct dns_config {
+	const struct policy *policy;
+	struct egress *egress;
+	struct host *host;
+	struct loop *loop;
+	struct counters *counters;
+	struct icmp_limit *icmp_limit;
+	uint32_t max_sockets;
+};
+
+/* NULL: no memory. `config` is copied. */
+struct dns *dns_new(const struct dns_config *config);
+void dns_free(struct dns *dns);
+
+/* A UDP datagram to port 53 of N+3 or fd00::3, its checksum complete. */
+void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packet);
+/* `events` are epoll's. */
+void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events);
+/* The list of nameservers is there, or has changed: queries that wait for it go out. */
+void dns_servers_known(struct dns *dns);
