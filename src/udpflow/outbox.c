@@ -49,7 +49,7 @@ static bool same_way(const struct host_datagram *a, const struct host_datagram *
 		!memcmp(&a->addr.in6, &b->addr.in6, sizeof(a->addr.in6));
 }
 
-/* Whether it goes on where the last message ends. */
+/* Whether it goes on where the last message, which may grow, ends. */
 static bool joins(const struct outbox *outbox, const struct udp_flow *flow,
 	const struct host_datagram *datagram)
 {
@@ -57,7 +57,7 @@ static bool joins(const struct outbox *outbox, const struct udp_flow *flow,
 	const struct host_datagram *message = &outbox->messages[last];
 	size_t size = size_of(message);
 
-	if (!outbox->is_open || outbox->flows[last] != flow || !same_way(message, datagram))
+	if (outbox->flows[last] != flow || !same_way(message, datagram))
 		return false;
 	if (datagram->segment ? datagram->segment != size : !datagram->len || datagram->len > size)
 		return false;
@@ -72,7 +72,7 @@ bool outbox_add(struct outbox *outbox, struct udp_flow *flow, const struct host_
 
 	if (outbox->n_bytes + datagram->len > OUTBOX_BYTES)
 		return false;
-	if (joins(outbox, flow, datagram)) {
+	if (outbox->is_open && joins(outbox, flow, datagram)) {
 		message = &outbox->messages[outbox->n - 1];
 		message->segment = (uint16_t)size_of(message);
 		message->len += datagram->len;

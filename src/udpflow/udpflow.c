@@ -19,8 +19,6 @@
 /* So long nothing came in before the inbox's memory goes back. */
 #define TRIM_NS     (1 * NS_PER_SEC)
 #define INBOX_BYTES ((size_t)HOST_BATCH_MAX * UDP_INBOX_STRIDE)
-/* RFC 791 3.1: what every IPv4 module forwards. */
-#define IP4_MIN_MTU 68
 
 static struct udp_flow *udp_flow_of(struct flow *flow)
 {
