@@ -25,6 +25,9 @@
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
+	X(ICMP_DROPPED, "icmp_dropped", "echo requests to nobody, or without room for them")  \
+	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
+	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
 	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
 	X(TCP_REFUSED, "tcp_refused", "TCP connections refused for want of room")             \
 	X(TCP_HALF_OPEN, "tcp_half_open", "SYNs passed over: too many dials are under way")   \
