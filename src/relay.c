@@ -34,7 +34,7 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
 _Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
-_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
+_Static_assert(INGRESS_BUFFER_LEN >= LINK_BUFFER_LEN, "a link's frame fits into ingress's buffer");
 
 /* ---- counters ---- */
 
@@ -161,6 +161,11 @@ static void frame_input(struct relay *relay, size_t len)
 		relay->answer, &answer_len)) {
 	case INGRESS_TCP:
 		tcp_input(relay, &packet);
+		break;
+	case INGRESS_UDP:
+	case INGRESS_ICMP:
+		ingress_complete_checksum(relay->frame, &packet);
+		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
 		break;
 	case INGRESS_OTHER:
 		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
@@ -489,9 +494,9 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	icmp_limit_init(&relay->icmp_limit, &relay->counters);
 	relay->link_batch = 1;
 	relay->frame = frame_place(relay, parts->options->stack);
-	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
+	relay->ingress.offloads = relay->link->offloads;
 	hostsock_init(&relay->hostsock, &relay->loop);
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
