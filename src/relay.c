@@ -29,7 +29,7 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
 _Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
-_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
+_Static_assert(INGRESS_BUFFER_LEN >= LINK_BUFFER_LEN, "a link's frame fits into ingress's buffer");
 
 /* ---- counters ---- */
 
@@ -134,7 +134,6 @@ static void frame_input(struct relay *relay, size_t len)
 {
 	size_t answer_len;
 	struct packet packet;
-
 	enum ingress_result kind = ingress_frame(&relay->ingress, relay->frame, len,
 		relay->loop.now_ns, &packet, relay->answer, &answer_len);
 
@@ -465,10 +464,10 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	icmp_limit_init(&relay->icmp_limit, &relay->counters);
 	relay->link_batch = 1;
 	relay->frame = frame_place(relay, parts->options->stack);
-	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
 	hostsock_init(&relay->hostsock, &relay->loop, HOSTSOCK_UDP_GRO | HOSTSOCK_UDP_SEGMENT);
+	relay->ingress.offloads = relay->link->offloads;
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
 		r = start_stack(relay, parts);

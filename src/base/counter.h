@@ -16,9 +16,11 @@
 	X(DROP_OVERSIZED, "drop_oversized", "frames longer than an IP packet can be")         \
 	X(DROP_ETHERTYPE, "drop_ethertype", "frames neither ARP, IPv4 nor IPv6")              \
 	X(DROP_HEADER, "drop_header", "headers whose fields contradict each other")           \
-	X(DROP_CHECKSUM, "drop_checksum", "wrong checksums of IPv4 headers or TCP")           \
+	X(DROP_CHECKSUM, "drop_checksum", "wrong checksums of IPv4, TCP, UDP or ICMP")        \
 	X(DROP_GSO, "drop_gso", "frames to be cut in a way that was not offered")             \
 	X(DROP_FRAGMENT, "drop_fragment", "fragments that can belong to no datagram")         \
+	X(DROP_PROTOCOL, "drop_protocol", "packets of IP protocols that are not carried")     \
+	X(DROP_TTL, "drop_ttl", "packets whose time to live ends at the gateway")             \
 	X(DROP_IPV6_DISABLED, "drop_ipv6_disabled", "IPv6 frames while IPv6 is off")          \
 	X(DROP_DHCP, "drop_dhcp", "DHCP requests for which no lease is left")                 \
 	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent data was ordinary")    \

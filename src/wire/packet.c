@@ -106,13 +106,14 @@ static size_t transport_header_min(const struct packet *p)
 }
 
 /* The cursor stands on the fragment's data and ends with it. `header_len` is that of the headers
- * that the whole datagram will have. */
+ * that the whole datagram will have and that count for its length, of which both families have
+ * 16 bits. */
 static enum packet_outcome parse_fragment(
 	const struct cursor *cursor, size_t header_len, const struct packet *p)
 {
 	if (!cursor->left || (p->more_fragments && cursor->left % 8))
 		return PACKET_BAD_FRAGMENT;
-	if (header_len + p->fragment_offset + cursor->left > IP4_LEN_MAX)
+	if (header_len + p->fragment_offset + cursor->left > UINT16_MAX)
 		return PACKET_BAD_FRAGMENT;
 	/* RFC 1858 3: the transport header is not spread over fragments. */
 	if (p->fragment_offset == 0 && cursor->left < transport_header_min(p))
@@ -257,6 +258,7 @@ static enum packet_outcome parse_ip6(
 	const struct ip6_header *ip = cursor_header(cursor, struct ip6_header);
 	enum packet_outcome outcome;
 	const uint8_t *payload;
+	size_t header_len;
 
 	if (!ip)
 		return PACKET_TRUNCATED;
@@ -272,7 +274,10 @@ static enum packet_outcome parse_ip6(
 	outcome = parse_extensions(cursor, ret);
 	if (outcome != PACKET_OK)
 		return outcome;
-	return parse_transport(cursor, frame, (size_t)(cursor->at - payload), ret);
+	header_len = (size_t)(cursor->at - payload);
+	if (ret->is_fragment)
+		header_len -= sizeof(struct ip6_fragment);
+	return parse_transport(cursor, frame, header_len, ret);
 }
 
 enum packet_outcome packet_parse(const uint8_t *frame, size_t len, struct packet *ret)
