@@ -11,6 +11,7 @@ enum icmp_type {
 	ICMP_ECHO_REPLY = 0,
 	ICMP_DESTINATION_UNREACHABLE = 3,
 	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
 	ICMP_TIMESTAMP = 13,
 	ICMP_TIMESTAMP_REPLY = 14,
 };
@@ -25,6 +26,7 @@ enum icmp_unreachable {
 
 enum icmp6_type {
 	ICMP6_DESTINATION_UNREACHABLE = 1,
+	ICMP6_TIME_EXCEEDED = 3,
 	ICMP6_ECHO_REQUEST = 128, /* smaller ones are errors */
 	ICMP6_ECHO_REPLY = 129,
 	ICMP6_MLD_QUERY = 130,
@@ -44,6 +46,11 @@ enum icmp6_unreachable {
 	ICMP6_ADMIN_PROHIBITED = 1,
 	ICMP6_ADDRESS_UNREACHABLE = 3,
 	ICMP6_PORT_UNREACHABLE = 4,
+};
+
+/* Codes of time exceeded, of both families (RFC 792, RFC 4443 3.3). */
+enum icmp_time_exceeded {
+	ICMP_TTL_EXCEEDED = 0,
 };
 
 /* What all messages begin with; `rest` is the type's own. */

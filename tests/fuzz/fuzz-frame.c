@@ -98,7 +98,7 @@ static void check_vnet(const struct world *w, const uint8_t *buf, enum ingress_r
 	static const struct vnet_header zero;
 	const struct vnet_header *vnet = (const struct vnet_header *)buf;
 
-	if (result == INGRESS_OTHER || !w->ingress.verify_tcp)
+	if (result == INGRESS_OTHER || !w->ingress.own_stack)
 		ALWAYS(!memcmp(vnet, &zero, sizeof(zero)));
 	if (vnet->gso_type)
 		ALWAYS(le16_get(vnet->gso_size) &&
@@ -123,7 +123,7 @@ static void check_ingress(const struct world *w, const uint8_t *buf, const struc
 		return;
 	ALWAYS(p.ethertype == ETH_TYPE_IP4 || w->policy.ipv6);
 	ALWAYS(policy_check(&w->policy, &p.dst, p.protocol) == POLICY_PASS);
-	if (r == INGRESS_TCP && w->ingress.verify_tcp)
+	if (r == INGRESS_TCP && w->ingress.own_stack)
 		ALWAYS(vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID) ||
 			tcp_checksum_is_right(frame, &p));
 }

@@ -210,6 +210,8 @@ void world_near_input(struct world *world, struct conversation *c, const struct 
 		whole.iov_len = LINK_HEADER_LEN + answer_len;
 		fake_link_send(&world->link, &whole, 1);
 		break;
+	case INGRESS_UDP:
+	case INGRESS_ICMP:
 	case INGRESS_OTHER:
 	case INGRESS_DROP:
 		break;

@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define FRAME_MAX (65536 + 18)
+/* IPv6's header and 64 KiB, behind Ethernet's with a tag. */
+#define FRAME_MAX (40 + 65536 + 18)
 
 struct frame {
 	size_t len;
