@@ -60,6 +60,9 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
+/* Likewise to a nameserver of the host's; one that is on the host itself, or on its link, has none.
+ */
+const struct ip_addr *policy_source_to(const struct policy *policy, const struct ip_addr *server);
 
 /* Who is meant by an address, in the container's network. */
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);
