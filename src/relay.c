@@ -521,7 +521,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
-	hostsock_init(&relay->hostsock, &relay->loop);
+	hostsock_init(&relay->hostsock, &relay->loop, HOSTSOCK_UDP_GRO | HOSTSOCK_UDP_SEGMENT);
 	start_resolver(relay, parts);
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)

@@ -24,6 +24,8 @@ static bool take_addr6(char *word, struct resolver_server *ret)
 	if (inet_pton(AF_INET6, word, &in6) != 1 || (zone && strlen(zone) >= IF_NAMESIZE))
 		return false;
 	ret->addr = ip_addr_of_v6(&in6);
+	if (IN6_IS_ADDR_V4MAPPED(&in6))
+		ret->addr.family = AF_INET;
 	snprintf(ret->zone, sizeof(ret->zone), "%s", zone ? zone : "");
 	return true;
 }

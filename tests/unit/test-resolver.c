@@ -135,7 +135,7 @@ static void test_contents(void)
 			"192.0.2.7"},
 		{"nameserver 2001:0db8:0000:0000:0000:0000:192.168.100.100\n",
 			"2001:db8::c0a8:6464"},
-		{"nameserver ::ffff:192.0.2.1\n", "::ffff:192.0.2.1"},
+		{"nameserver ::ffff:192.0.2.1\n", "192.0.2.1"},
 		{"nameserver fe80::1%lo\n", "fe80::1%1"}, /* in every network namespace */
 		{"nameserver fe80::1%lo # x\nnameserver fe80::2%4711\r\n",
 			"fe80::1%1 fe80::2%4711"},
