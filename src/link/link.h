@@ -17,7 +17,9 @@
 
 #define LINK_HEADER_LEN 12
 /* The largest frame: 64 KiB of IP packet, an Ethernet header and a VLAN tag. */
-#define LINK_FRAME_MAX  (65536 + 18)
+#define LINK_FRAME_MAX (65536 + 18)
+/* Pieces of a frame that send() takes at least. */
+#define LINK_PIECES_MAX 66
 #define LINK_BUFFER_LEN (LINK_HEADER_LEN + LINK_FRAME_MAX)
 
 /* Bits of link.offloads, named as the kernel names them for TUNSETOFFLOAD. */

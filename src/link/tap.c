@@ -13,8 +13,6 @@
 
 /* The kernel's header length for whoever attaches next and does not say (virtio_net_hdr). */
 #define VNET_LEN_DEFAULT 10
-/* Pieces of a frame that send() takes. */
-#define IOV_MAX_PIECES 8
 
 static struct tap_link *tap_of(struct link *link)
 {
@@ -73,9 +71,9 @@ static ssize_t tap_recv(struct link *link, uint8_t *buf)
 static int tap_send(struct link *link, const struct iovec *iov, int n_iov)
 {
 	struct tap_link *tap = tap_of(link);
-	struct iovec pieces[IOV_MAX_PIECES + 1];
+	struct iovec pieces[LINK_PIECES_MAX + 1];
 
-	if (n_iov > IOV_MAX_PIECES || iov[0].iov_len < LINK_HEADER_LEN)
+	if (n_iov > LINK_PIECES_MAX || iov[0].iov_len < LINK_HEADER_LEN)
 		return -EINVAL;
 	if (tap->vnet_len == LINK_HEADER_LEN)
 		return writev(link->fd, iov, n_iov) < 0 ? outcome_of(errno) : 0;

@@ -110,29 +110,6 @@ static void put_tcp(uint8_t *at, const struct flow_key *key, const struct outgoi
 	memcpy(tcp + 1, out->options, out->options_len);
 }
 
-/* Pieces of odd length in between: what follows is summed for itself and its bytes swapped
- * (RFC 1071 2(B)). */
-static uint64_t payload_sum(uint64_t sum, const struct outgoing *out)
-{
-	bool is_odd = false;
-
-	for (int i = 0; i < out->n_payload; i++) {
-		const struct iovec *piece = &out->payload[i];
-
-		if (is_odd) {
-			be16 part =
-				checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
-			uint8_t swapped[2] = {(uint8_t)~part.b[1], (uint8_t)~part.b[0]};
-
-			sum = checksum_add(sum, swapped, sizeof(swapped));
-		} else {
-			sum = checksum_add(sum, piece->iov_base, piece->iov_len);
-		}
-		is_odd ^= piece->iov_len & 1;
-	}
-	return sum;
-}
-
 /* The whole sum, or what the link's other end needs to make it whole: the pseudo header's. */
 static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_offset,
 	const struct flow_key *key, const struct outgoing *out, uint32_t offloads)
@@ -143,8 +120,8 @@ static void put_checksum(struct vnet_header *vnet, uint8_t *tcp_at, size_t tcp_o
 	be16 pseudo;
 
 	if (!(offloads & LINK_CSUM)) {
-		tcp->checksum =
-			checksum_finish(payload_sum(checksum_add(sum, tcp, header_len), out));
+		tcp->checksum = checksum_finish(checksum_add_pieces(
+			checksum_add(sum, tcp, header_len), out->payload, out->n_payload));
 		return;
 	}
 	pseudo = checksum_finish(sum);

@@ -43,6 +43,29 @@ uint64_t checksum_add(uint64_t sum, const void *data, size_t len)
 	return len ? add64(a, load_tail(at, len)) : a;
 }
 
+/* Behind an odd number of bytes the next piece is summed for itself, and its bytes swapped
+ * (RFC 1071 2(B)). */
+uint64_t checksum_add_pieces(uint64_t sum, const struct iovec *pieces, int n_pieces)
+{
+	bool is_odd = false;
+
+	for (int i = 0; i < n_pieces; i++) {
+		const struct iovec *piece = &pieces[i];
+
+		if (is_odd) {
+			be16 part =
+				checksum_finish(checksum_add(0, piece->iov_base, piece->iov_len));
+			uint8_t swapped[2] = {(uint8_t)~part.b[1], (uint8_t)~part.b[0]};
+
+			sum = checksum_add(sum, swapped, sizeof(swapped));
+		} else {
+			sum = checksum_add(sum, piece->iov_base, piece->iov_len);
+		}
+		is_odd ^= piece->iov_len & 1;
+	}
+	return sum;
+}
+
 be16 checksum_finish(uint64_t sum)
 {
 	uint16_t folded;

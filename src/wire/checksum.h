@@ -7,12 +7,16 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "wire/ip6.h"
 #include "wire/types.h"
 
 /* `sum` (0 to begin with) and the bytes at `data`. Only the last piece may be of odd length. */
 uint64_t checksum_add(uint64_t sum, const void *data, size_t len);
+
+/* The bytes of all pieces, one after another, each of any length. */
+uint64_t checksum_add_pieces(uint64_t sum, const struct iovec *pieces, int n_pieces);
 
 /* The complement, ready for the header's field. Over data that holds a right checksum it is 0. */
 be16 checksum_finish(uint64_t sum);

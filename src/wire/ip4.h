@@ -8,6 +8,7 @@
 #define IP4_HEADER_MIN 20
 #define IP4_HEADER_MAX 60
 #define IP4_LEN_MAX    65535
+#define IP4_MIN_MTU    68
 
 /* In struct ip4_header.fragment; the offset counts units of 8 bytes. */
 #define IP4_RESERVED       0x8000

@@ -120,7 +120,7 @@ static void test_full(struct fixture *f, gconstpointer unused)
 static void test_bad_iov(struct fixture *f, gconstpointer unused)
 {
 	uint8_t frame[LINK_HEADER_LEN] = {0};
-	struct iovec iov[64] = {{frame, LINK_HEADER_LEN - 1}};
+	struct iovec iov[LINK_PIECES_MAX + 1] = {{frame, LINK_HEADER_LEN - 1}};
 
 	g_assert_cmpint(transmit(f, iov, 1), ==, -EINVAL);
 	iov[0].iov_len = LINK_HEADER_LEN;
