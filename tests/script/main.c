@@ -139,6 +139,8 @@ static void play_file(const char *file, bool is_verbose, bool with_cells)
 
 	if (!world)
 		return;
+	world->nameservers[0].addr = ip_addr_of_v4((struct in_addr){htonl(0xc0000235)});
+	world->n_nameservers = 1;
 	world->file = file;
 	world->is_verbose = is_verbose;
 	script.lines = read_lines(file, &script.n_lines);

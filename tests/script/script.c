@@ -259,6 +259,23 @@ static void set_flow(struct script *script, struct words *words)
 		c->near_port = (uint16_t)words_number(script, words);
 }
 
+/* nameservers unknown | ADDRESS... */
+static void set_nameservers(struct script *script, struct words *words)
+{
+	struct world *world = script->world;
+
+	world->n_nameservers = 0;
+	memset(world->is_shunned, 0, sizeof(world->is_shunned));
+	while (!words_accept(words, "unknown") && words->at < words->n) {
+		if (world->n_nameservers == HOST_NAMESERVERS_MAX)
+			world_fail(world, "too many nameservers");
+		world->nameservers[world->n_nameservers] =
+			(struct host_nameserver){.addr = words_addr(script, words),
+				.position = (uint8_t)world->n_nameservers};
+		world->n_nameservers++;
+	}
+}
+
 static bool set(struct script *script, const char *name, struct words *words)
 {
 	struct world_config *config = &script->config;
@@ -452,6 +469,10 @@ static void play_words(struct script *script, struct words *words)
 
 	if (set(script, word, words))
 		return;
+	if (!strcmp(word, "nameservers")) {
+		set_nameservers(script, words);
+		return;
+	}
 	begin(script);
 	word = play_time(script, words, word);
 	if (!word)

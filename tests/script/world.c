@@ -198,7 +198,6 @@ void world_near_input(struct world *world, struct conversation *c, const struct 
 	struct packet packet;
 
 	note_near(c, frame);
-	world->speaking = c;
 	switch (ingress_frame(&world->ingress, world->buf, len, world->loop.now_ns, &packet,
 		answer + LINK_HEADER_LEN, &answer_len)) {
 	case INGRESS_TCP:
@@ -298,6 +297,20 @@ struct tcp_flow *world_flow(struct world *world, const struct conversation *c)
 	struct flow *flow = flow_table_find(&world->tcpflow.table, &flow_key);
 
 	return flow ? container_of(flow, struct tcp_flow, flow) : NULL;
+}
+
+struct conversation *world_find(struct world *world, struct handle handle)
+{
+	const struct flow *flow =
+		flow_table_get(&world->tcpflow.table, handle.index, handle.generation);
+
+	for (int i = 0; i < world->n_conversations; i++) {
+		const struct tcp_flow *known = world_flow(world, &world->conversations[i]);
+
+		if (known && &known->flow == flow)
+			return &world->conversations[i];
+	}
+	world_fail(world, "a handle of no flow");
 }
 
 static size_t describe_segment(const struct outcome *out, char *text, size_t size)
