@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "world.h"
+#include "dgram.h"
 
 /* So that a descriptor is no index by accident. */
 #define FD_BASE 1000
@@ -224,4 +224,10 @@ const struct host_ops world_host_ops = {
 	.tcp_keepalive = fake_keepalive,
 	.tcp_has_unacknowledged = fake_has_unacknowledged,
 	.nameserver = fake_nameserver,
+	.change = dgram_host_change,
+	.dgram_open = dgram_host_open,
+	.dgram_close = dgram_host_close,
+	.dgram_send = dgram_host_send,
+	.dgram_recv = dgram_host_recv,
+	.dgram_error = dgram_host_error,
 };
