@@ -22,7 +22,7 @@
 #include "setup/options.h"
 #include "slirp/bridge.h"
 #include "slirp/hostfwd.h"
-#include "tcpflow/tcpflow.h"
+#include "stack.h"
 
 /* Why it ended; the exit status and the last log line follow from it. */
 enum relay_end {
@@ -44,9 +44,8 @@ struct relay {
 	struct pcap_link pcap; /* around the tap, with --pcap */
 	struct link *link;     /* whichever of the two frames go through */
 	struct hostsock hostsock;
-	struct siphash_key key;
-	struct tcpflow tcpflow; /* with --stack=auto */
-	bool tcp_is_ours;
+	struct stack stack; /* with --stack=auto */
+	bool has_stack;
 	bool has_more; /* of what the last turn began */
 	struct bridge bridge;
 	struct hostfwd hostfwd;

@@ -39,6 +39,12 @@
 	X(TCP_IMPOSSIBLE, "tcp_impossible", "events that the TCP machine has no answer to")   \
 	X(TCP_MEMORY_SHORT, "tcp_memory_short",                                               \
 		"TCP segments left unacknowledged for want of memory")                        \
+	X(UDP_MAPPED, "udp_mapped", "UDP ports of the container that were given a socket")    \
+	X(UDP_EVICTED, "udp_evicted", "silent UDP mappings that gave way to new ones")        \
+	X(UDP_REFUSED, "udp_refused", "UDP datagrams lost for want of a socket")              \
+	X(UDP_SEND_FULL, "udp_send_full", "UDP datagrams for which the socket had no room")   \
+	X(UDP_NOT_SENT, "udp_not_sent", "UDP datagrams that the host's kernel refused")       \
+	X(UDP_STRANGERS, "udp_strangers", "UDP datagrams of peers that may not be heard")     \
 	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
 	X(FORWARD_REFUSED, "forward_refused",                                                 \
 		"clients of published ports refused for want of descriptors")                 \

@@ -45,6 +45,11 @@ struct host_dgram {
 	uint8_t ttl, group_ttl, tos; /* 0: the kernel's default */
 	bool dont_fragment;
 	bool no_runs; /* the kernel or the device does not cut runs for this one: they go singly */
+	/* Entries to come in the error queue that say a second time what one of them says. */
+	uint8_t n_repeated_errors;
+	/* Datagrams of runs of which others were sent, and which were not: added up for the
+	 * caller, who counts them and sets it to 0. */
+	uint32_t n_dropped;
 };
 
 struct host_dgram_config {
@@ -80,13 +85,15 @@ struct host_datagram {
 /* What became of a datagram that was sent: ip(7), IP_RECVERR. */
 struct host_dgram_error {
 	int error;           /* errno, positive */
-	struct ip_addr addr; /* whom it went to; family 0: not said (EMSGSIZE on sending) */
+	struct ip_addr addr; /* whom it went to; family 0: not said (what sending itself found) */
 	uint16_t port;
 	uint8_t icmp_family, icmp_type, icmp_code; /* as in struct host_error */
 	uint32_t mtu;                              /* of the path, with EMSGSIZE */
 	struct ip_addr offender;                   /* who says so; family 0: this host */
 	size_t quote_len;
-	uint8_t quote[HOST_QUOTE_MAX]; /* the datagram's first bytes, behind UDP's header */
+	/* The first bytes of what was in `data`: behind UDP's header, or from the ICMP header on,
+	 * which then has the kernel's id. */
+	uint8_t quote[HOST_QUOTE_MAX];
 };
 
 /* The host's nameservers that are asked at most (resolv.conf(5) has 3). */
@@ -146,9 +153,11 @@ struct host_ops {
 	/* Sends up to HOST_BATCH_MAX in their order, each with its ttl, tos and dont_fragment.
 	 * Returns how many were sent, or, when the first was not, a negative errno: -EAGAIN there
 	 * is no room now, others concern the first one alone (-EMSGSIZE: with dont_fragment, and
-	 * larger than the path's MTU; dgram_error() tells it), or are an earlier datagram's error,
-	 * which is in the error queue then: dgram_error() first, then once more. A run that the
-	 * kernel refuses is sent singly by the host itself, and remembered. */
+	 * larger than the path's MTU; dgram_error() tells it), or, seldom, are an earlier
+	 * datagram's error, which is in the error queue then: dgram_error() first, then once more.
+	 * (The host itself sends again what such an error was in the way of.) A run that the kernel
+	 * refuses is sent singly by the host itself, and remembered; one that was sent in part
+	 * counts as sent, its rest is lost as on any wire: n_dropped. */
 	int (*dgram_send)(struct host *host, struct host_dgram *dgram,
 		const struct host_datagram *datagrams, int n);
 	/* Fills up to HOST_BATCH_MAX. Returns how many there were; fewer than `n` means that there

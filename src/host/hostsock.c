@@ -13,10 +13,11 @@
 
 #include "base/fd.h"
 #include "base/util.h"
+#include "host/internal.h"
 
 static struct loop *loop_of(struct host *host)
 {
-	return container_of(host, struct hostsock, host)->loop;
+	return hostsock_of(host)->loop;
 }
 
 static int hostsock_watch(struct host *host, int fd, uint32_t events, struct handle handle)
@@ -76,7 +77,7 @@ static int accept_and_reset(int fd)
 
 static int hostsock_refuse(struct host *host, int fd)
 {
-	struct hostsock *hostsock = container_of(host, struct hostsock, host);
+	struct hostsock *hostsock = hostsock_of(host);
 	int r = accept_and_reset(fd);
 
 	if (r != -EMFILE || hostsock->spare < 0)
@@ -90,28 +91,6 @@ static int hostsock_refuse(struct host *host, int fd)
 /* ---- TCP ---- */
 
 #define FAR_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
-
-static socklen_t sockaddr_of(
-	const struct ip_addr *addr, uint16_t port, struct sockaddr_storage *ret)
-{
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
-	struct sockaddr_in *in = (struct sockaddr_in *)ret;
-
-	if (addr->family == AF_INET) {
-		*in = (struct sockaddr_in){.sin_family = AF_INET,
-			.sin_port = htons(port),
-			.sin_addr = ip_addr_v4(addr)};
-		return sizeof(*in);
-	}
-	*in6 = (struct sockaddr_in6){
-		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = addr->in6};
-	return sizeof(*in6);
-}
-
-static void set_option(int fd, int level, int name, int value)
-{
-	setsockopt(fd, level, name, &value, sizeof(value));
-}
 
 /* With it an ICMP error is kept with its type and code, and is final even for a connection that
  * stands: so it is on while dialling only. */
@@ -132,12 +111,12 @@ static bool is_loopback(const struct ip_addr *addr)
 
 static int bind_source(int fd, const struct ip_addr *from)
 {
-	struct sockaddr_storage sa = {0};
+	union host_sockaddr sa;
 	socklen_t len = sockaddr_of(from, 0, &sa);
 
 	/* The port is chosen by connect(2), which knows the whole four-tuple. */
 	set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-	return bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+	return bind(fd, &sa.any, len) < 0 ? -errno : 0;
 }
 
 /* Policy lets no link-local address pass: it can only be the nameserver's. */
@@ -152,12 +131,12 @@ static uint32_t scope_of(const struct hostsock *hostsock, const struct ip_addr *
  * data is ordinary data, as it is in the other direction. */
 static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t scope)
 {
-	struct sockaddr_storage sa = {0};
+	union host_sockaddr sa;
 	socklen_t len = sockaddr_of(&dial->addr, dial->port, &sa);
 	int r;
 
 	if (scope)
-		((struct sockaddr_in6 *)&sa)->sin6_scope_id = scope;
+		sa.in6.sin6_scope_id = scope;
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -168,14 +147,14 @@ static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t sco
 		if (r < 0)
 			return r;
 	}
-	if (connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS)
+	if (connect(fd, &sa.any, len) < 0 && errno != EINPROGRESS)
 		return -errno;
 	return 0;
 }
 
 static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
-	struct hostsock *hostsock = container_of(host, struct hostsock, host);
+	struct hostsock *hostsock = hostsock_of(host);
 	cleanup_fd int fd =
 		socket(dial->addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
@@ -291,7 +270,7 @@ static bool hostsock_tcp_has_unacknowledged(struct host *host, int fd)
 
 static struct ip_addr hostsock_nameserver(struct host *host, uint8_t family, int64_t now_ns)
 {
-	struct hostsock *hostsock = container_of(host, struct hostsock, host);
+	struct hostsock *hostsock = hostsock_of(host);
 
 	return resolver_nameserver(&hostsock->resolver, family, now_ns);
 }
@@ -314,14 +293,20 @@ static const struct host_ops hostsock_ops = {
 	.tcp_reset = hostsock_tcp_reset,
 	.tcp_keepalive = hostsock_tcp_keepalive,
 	.tcp_has_unacknowledged = hostsock_tcp_has_unacknowledged,
+	.dgram_open = hostsock_dgram_open,
+	.dgram_close = hostsock_dgram_close,
+	.dgram_send = hostsock_dgram_send,
+	.dgram_recv = hostsock_dgram_recv,
+	.dgram_error = hostsock_dgram_error,
 	.nameserver = hostsock_nameserver,
 };
 
-void hostsock_init(struct hostsock *hostsock, struct loop *loop)
+void hostsock_init(struct hostsock *hostsock, struct loop *loop, unsigned int features)
 {
 	*hostsock = (struct hostsock){
 		.host = {.ops = &hostsock_ops},
 		.loop = loop,
+		.features = features,
 		.resolver.path = RESOLVER_PATH,
 		.spare = open_spare(),
 	};

@@ -144,6 +144,8 @@ static void ip4_fields(const struct ip4_header *ip, struct packet *ret)
 
 	ret->protocol = ip->protocol;
 	ret->ttl = ip->ttl;
+	ret->tos = ip->tos;
+	ret->dont_fragment = fragment & IP4_DONT_FRAGMENT;
 	ret->src = ip_addr_of_v4(ip4_addr(ip->src));
 	ret->dst = ip_addr_of_v4(ip4_addr(ip->dst));
 	ret->more_fragments = fragment & IP4_MORE_FRAGMENTS;
@@ -241,6 +243,8 @@ static void ip6_fields(const struct ip6_header *ip, struct packet *ret)
 {
 	ret->protocol = ip->next_header;
 	ret->ttl = ip->hop_limit;
+	ret->tos = (uint8_t)(be32_get(ip->version_class_flow) >> 20);
+	ret->dont_fragment = true;
 	ret->src.family = AF_INET6;
 	memcpy(&ret->src.in6, &ip->src, sizeof(ip->src));
 	ret->dst.family = AF_INET6;

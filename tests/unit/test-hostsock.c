@@ -119,7 +119,7 @@ static void set_up(void)
 	tun = -1;
 	n_fds_before = count_fds();
 	g_assert_cmpint(loop_init(&loop), ==, 0);
-	hostsock_init(&hostsock, &loop);
+	hostsock_init(&hostsock, &loop, 0);
 	host = &hostsock.host;
 	events = 0;
 }

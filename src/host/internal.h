@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the two files of hostsock share: hostsock.c (epoll, listeners, TCP), hostdgram.c.
+ */
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "base/util.h"
+#include "host/hostsock.h"
+
+union host_sockaddr {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+static inline struct hostsock *hostsock_of(struct host *host)
+{
+	return container_of(host, struct hostsock, host);
+}
+
+/* Returns its length. */
+static inline socklen_t sockaddr_of(
+	const struct ip_addr *addr, uint16_t port, union host_sockaddr *ret)
+{
+	if (addr->family == AF_INET) {
+		ret->in = (struct sockaddr_in){.sin_family = AF_INET,
+			.sin_port = htons(port),
+			.sin_addr = ip_addr_v4(addr)};
+		return sizeof(ret->in);
+	}
+	ret->in6 = (struct sockaddr_in6){
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = addr->in6};
+	return sizeof(ret->in6);
+}
+
+static inline void set_option(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* hostdgram.c: host_ops of these names. */
+int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret);
+void hostsock_dgram_close(struct host *host, struct host_dgram *dgram);
+int hostsock_dgram_send(
+	struct host *host, struct host_dgram *dgram, const struct host_datagram *datagrams, int n);
+int hostsock_dgram_recv(
+	struct host *host, struct host_dgram *dgram, struct host_datagram *datagrams, int n);
+bool hostsock_dgram_error(
+	struct host *host, struct host_dgram *dgram, struct host_dgram_error *ret);
