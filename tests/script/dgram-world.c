@@ -2,6 +2,7 @@
 /*
  * The parts that serve datagrams, on the fake link and the fake host, and who gets which frame.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
