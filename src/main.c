@@ -152,13 +152,16 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 }
 
 _Static_assert((int)LINK_CSUM == TUN_F_CSUM && (int)LINK_TSO4 == TUN_F_TSO4 &&
-		(int)LINK_TSO6 == TUN_F_TSO6 && (int)LINK_TSO_ECN == TUN_F_TSO_ECN,
+		(int)LINK_TSO6 == TUN_F_TSO6 && (int)LINK_TSO_ECN == TUN_F_TSO_ECN &&
+		(int)LINK_USO == TAPDEV_USO,
 	"the offloads of a tap are those of its link");
 
-/* libslirp takes ordinary frames only. */
+/* libslirp takes ordinary frames only; and it has the UDP. */
 static uint32_t wanted_offloads(const struct options *options)
 {
-	return options->stack == STACK_AUTO ? tapdev_offloads(options->disabled_features) : 0;
+	if (options->stack != STACK_AUTO)
+		return 0;
+	return tapdev_offloads(options->disabled_features) & ~(uint32_t)LINK_USO;
 }
 
 static int start_agent(struct start *start)
