@@ -156,12 +156,10 @@ _Static_assert((int)LINK_CSUM == TUN_F_CSUM && (int)LINK_TSO4 == TUN_F_TSO4 &&
 		(int)LINK_USO == TAPDEV_USO,
 	"the offloads of a tap are those of its link");
 
-/* libslirp takes ordinary frames only; and it has the UDP. */
+/* libslirp takes ordinary frames only. */
 static uint32_t wanted_offloads(const struct options *options)
 {
-	if (options->stack != STACK_AUTO)
-		return 0;
-	return tapdev_offloads(options->disabled_features) & ~(uint32_t)LINK_USO;
+	return options->stack == STACK_AUTO ? tapdev_offloads(options->disabled_features) : 0;
 }
 
 static int start_agent(struct start *start)
