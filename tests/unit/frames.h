@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define FRAME_MAX (65536 + 18)
+/* Also of an IPv6 packet whose payload is as long as it can be. */
+#define FRAME_MAX (65536 + 40 + 18)
 
 struct frame {
 	size_t len;
