@@ -16,6 +16,7 @@
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
+#include "wire/udp.h"
 
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */
@@ -27,6 +28,9 @@
 #define MAX_FLOWS 1000000
 /* Descriptors that they leave to the rest; at most a quarter of what there is. */
 #define TCP_RESERVE 64
+/* Sockets of DNS at most, and their share of all. */
+#define DNS_SOCKETS_MAX   1024
+#define DNS_SOCKETS_SHARE 16
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
@@ -151,6 +155,25 @@ static void tcp_input(struct relay *relay, struct packet *packet)
 	bridge_input(&relay->bridge, frame, packet);
 }
 
+/* What is not TCP. */
+static void other_input(struct relay *relay, struct packet *packet)
+{
+	uint8_t *frame = relay->frame + LINK_HEADER_LEN;
+	struct ip_addr addr;
+
+	if (relay->dns && packet->protocol == IPPROTO_UDP && !packet->is_fragment) {
+		const struct udp_header *udp =
+			(const struct udp_header *)(frame + packet->transport_offset);
+
+		if (policy_map(&relay->policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP,
+			    &addr) == POLICY_NAMESERVER) {
+			dns_input(relay->dns, frame, packet);
+			return;
+		}
+	}
+	bridge_input(&relay->bridge, frame, packet);
+}
+
 /* The dispatch of frames: one of `len` bytes lies in relay->frame, behind its header. */
 static void frame_input(struct relay *relay, size_t len)
 {
@@ -163,7 +186,7 @@ static void frame_input(struct relay *relay, size_t len)
 		tcp_input(relay, &packet);
 		break;
 	case INGRESS_OTHER:
-		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
+		other_input(relay, &packet);
 		break;
 	case INGRESS_ANSWER:
 		send_answer(relay, answer_len);
@@ -224,6 +247,8 @@ static void take_resolv_conf(void *owner, uint64_t cookie, int fd)
 	struct relay *relay = owner;
 
 	resolver_take(&relay->hostsock.resolver, fd, relay->loop.now_ns);
+	if (relay->dns)
+		dns_servers_known(relay->dns);
 }
 
 /* The agent has the caller's file system before it; the relay's is empty. */
@@ -248,6 +273,9 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_TCP:
 		tcpflow_host_ready(&relay->tcpflow, handle, events);
 		break;
+	case HANDLE_DNS:
+		dns_host_ready(relay->dns, handle, events);
+		break;
 	case HANDLE_API_LISTENER:
 		api_server_accept(relay->api);
 		break;
@@ -266,6 +294,8 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_TARGET:
 		end_with(relay, RELAY_TARGET_GONE);
 		break;
+	case HANDLE_UDP:
+	case HANDLE_PING:
 	case HANDLE_NONE:
 		break;
 	}
@@ -353,6 +383,7 @@ void relay_stop(struct relay *relay)
 	relay->bridge.link = NULL;
 	if (relay->tcp_is_ours)
 		tcpflow_link_gone(&relay->tcpflow);
+	relay->egress.link = NULL;
 	relay->link->ops->close(relay->link);
 	api_server_free(relay->api);
 	relay->api = NULL;
@@ -363,6 +394,7 @@ void relay_stop(struct relay *relay)
 	bridge_done(&relay->bridge);
 	if (relay->tcp_is_ours)
 		tcpflow_done(&relay->tcpflow);
+	dns_free(relay->dns);
 	ingress_done(&relay->ingress);
 	hostsock_done(&relay->hostsock);
 	fd_close(&relay->signal_fd);
@@ -465,6 +497,25 @@ static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
 	return 0;
 }
 
+static int start_dns(struct relay *relay, const struct relay_parts *parts)
+{
+	uint64_t left = descriptors_left(relay, parts->descriptor_limit);
+	const struct dns_config config = {
+		.policy = &relay->policy,
+		.egress = &relay->egress,
+		.host = &relay->hostsock.host,
+		.loop = &relay->loop,
+		.counters = &relay->counters,
+		.icmp_limit = &relay->icmp_limit,
+		.max_sockets = (uint32_t)MAX(MIN(left / DNS_SOCKETS_SHARE, DNS_SOCKETS_MAX), 1),
+	};
+
+	egress_init(&relay->egress, &relay->policy, relay->link, parts->options->mtu,
+		(uint32_t)siphash(&relay->key, "egress", 6), &relay->counters);
+	relay->dns = dns_new(&config);
+	return relay->dns ? 0 : log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
+}
+
 static int start_api(struct relay *relay)
 {
 	relay->api_context = (struct api_context){
@@ -526,6 +577,8 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
 		r = start_tcpflow(relay, parts);
+	if (r == 0 && parts->options->stack == STACK_AUTO)
+		r = start_dns(relay, parts);
 	if (r < 0)
 		return r;
 	relay->forward = forward_new(&relay->hostfwd.backend);

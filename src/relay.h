@@ -12,6 +12,8 @@
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
+#include "dns/dns.h"
+#include "flow/egress.h"
 #include "flow/icmp_limit.h"
 #include "flow/ingress.h"
 #include "flow/policy.h"
@@ -47,7 +49,9 @@ struct relay {
 	struct siphash_key key;
 	struct tcpflow tcpflow; /* with --stack=auto */
 	bool tcp_is_ours;
-	bool has_more; /* of what the last turn began */
+	struct egress egress;
+	struct dns *dns; /* likewise */
+	bool has_more;   /* of what the last turn began */
 	struct bridge bridge;
 	struct hostfwd hostfwd;
 	struct forward *forward;
