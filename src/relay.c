@@ -404,6 +404,17 @@ void relay_stop(struct relay *relay)
 
 /* ---- the beginning ---- */
 
+static unsigned int host_features(const struct options *options)
+{
+	unsigned int features = 0;
+
+	if (!feature_in(options->disabled_features, FEATURE_UDP_GRO))
+		features |= HOSTSOCK_UDP_GRO;
+	if (!feature_in(options->disabled_features, FEATURE_UDP_SEGMENT))
+		features |= HOSTSOCK_UDP_SEGMENT;
+	return features;
+}
+
 static void set_policy(struct policy *policy, const struct options *options)
 {
 	*policy = (struct policy){
@@ -572,7 +583,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
-	hostsock_init(&relay->hostsock, &relay->loop, HOSTSOCK_UDP_GRO | HOSTSOCK_UDP_SEGMENT);
+	hostsock_init(&relay->hostsock, &relay->loop, host_features(parts->options));
 	start_resolver(relay, parts);
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
