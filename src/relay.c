@@ -16,6 +16,7 @@
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
+#include "wire/udp.h"
 
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */
@@ -198,6 +199,8 @@ static void take_resolv_conf(void *owner, uint64_t cookie, int fd)
 	struct relay *relay = owner;
 
 	resolver_take(&relay->hostsock.resolver, fd, relay->loop.now_ns);
+	if (relay->has_stack)
+		dns_servers_known(relay->stack.dns);
 }
 
 /* The agent has the caller's file system before it; the relay's is empty. */
@@ -243,6 +246,8 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_TARGET:
 		end_with(relay, RELAY_TARGET_GONE);
 		break;
+	case HANDLE_UDP:
+	case HANDLE_PING:
 	case HANDLE_NONE:
 		break;
 	}
