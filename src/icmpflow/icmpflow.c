@@ -11,8 +11,6 @@
 #include "flow/unreachable.h"
 #include "wire/checksum.h"
 #include "wire/icmp.h"
-#include "wire/ip4.h"
-#include "wire/ip6.h"
 
 /* Replies that one call takes, each in a buffer of its own. */
 #define INBOX_REPLIES   8
@@ -273,22 +271,11 @@ static bool drain_errors(struct ping_flow *flow, uint32_t *ret_mtu)
 
 /* ---- requests ---- */
 
-static uint8_t tos_of(const uint8_t *frame, const struct packet *packet)
+/* What is longer than the link's MTU came in fragments: nobody looks for the path's with it. */
+static bool dont_fragment(const struct ping_flow *flow, const struct packet *packet)
 {
-	const uint8_t *ip = frame + packet->ip_offset;
-
-	if (packet->dst.family == AF_INET)
-		return ((const struct ip4_header *)ip)->tos;
-	return (uint8_t)(be32_get(((const struct ip6_header *)ip)->version_class_flow) >> 20);
-}
-
-static bool dont_fragment(const struct ping_request *request)
-{
-	const uint8_t *ip = request->frame + request->packet->ip_offset;
-
-	if (request->packet->dst.family == AF_INET6)
-		return true;
-	return be16_get(((const struct ip4_header *)ip)->fragment) & IP4_DONT_FRAGMENT;
+	return packet->dont_fragment &&
+		packet->len - packet->ip_offset <= flow->owner->config.egress->mtu;
 }
 
 /* Larger than the path takes: told, and sent in fragments all the same. */
@@ -307,8 +294,8 @@ static void flow_send(struct ping_flow *flow, const struct ping_request *request
 	struct host_datagram datagram = {
 		.addr = request->to,
 		.ttl = (uint8_t)MAX(request->packet->ttl - 1, 1),
-		.tos = tos_of(request->frame, request->packet),
-		.dont_fragment = dont_fragment(request),
+		.tos = request->packet->tos,
+		.dont_fragment = dont_fragment(flow, request->packet),
 		.data = (uint8_t *)(uintptr_t)request->icmp,
 		.len = request->packet->transport_len,
 	};

@@ -46,6 +46,8 @@ struct dgram {
 	struct ip_addr near, far;
 	uint16_t near_port, far_port; /* or id and number of echo messages */
 	uint32_t len;
+	uint32_t n_packets;   /* that it came to the container in */
+	uint32_t n_run, last; /* coming in: as a run of so many, and a shorter one behind them */
 	uint8_t ttl, tos;
 	bool dont_fragment;
 	uint8_t icmp_type, icmp_code;
@@ -101,6 +103,7 @@ struct dgrams {
 	/* A datagram that comes in fragments. */
 	uint8_t whole[LINK_BUFFER_LEN];
 	size_t whole_len;
+	uint32_t n_packets;
 };
 
 /* ---- dgram-world.c ---- */
