@@ -416,7 +416,7 @@ static void pass_reply(struct ping_flow *flow, const struct host_datagram *datag
 		.dst_mac = flow->near_mac,
 		.src_mac = flow->our_mac,
 		.dst = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
-		.ttl = datagram->ttl ? (uint8_t)MAX(datagram->ttl - 1, 1) : TTL_DEFAULT,
+		.ttl = datagram->ttl ? datagram->ttl : TTL_DEFAULT,
 		.tos = datagram->tos,
 	};
 	const struct iovec iov = {.iov_base = datagram->data, .iov_len = datagram->len};
@@ -431,8 +431,8 @@ static void pass_reply(struct ping_flow *flow, const struct host_datagram *datag
 	egress_send(config->egress, &head, icmp_protocol(head.dst.family), &iov, 1);
 }
 
-/* Returns whether there may be more. */
-static bool receive_replies(struct ping_flow *flow)
+/* As dgram_recv() has it. */
+static int receive_replies(struct ping_flow *flow)
 {
 	struct host *host = flow->owner->config.host;
 	struct host_datagram datagrams[INBOX_REPLIES];
@@ -446,16 +446,25 @@ static bool receive_replies(struct ping_flow *flow)
 	n = host->ops->dgram_recv(host, &flow->dgram, datagrams, INBOX_REPLIES);
 	for (int i = 0; i < n; i++)
 		pass_reply(flow, &datagrams[i]);
-	return n < 0 || n == INBOX_REPLIES;
+	return n;
 }
 
-/* Likewise. */
+/* Returns whether there may be more. An error that comes twice is none of an earlier request's:
+ * asking on would be for nothing. */
 static bool receive(struct ping_flow *flow)
 {
+	bool has_failed = false, has_errors;
 	uint32_t mtu;
-	bool has_more = drain_errors(flow, &mtu);
+	int n;
 
-	return receive_replies(flow) || has_more;
+	for (int i = 0; i < CALLS_MAX; i++) {
+		has_errors = drain_errors(flow, &mtu);
+		n = receive_replies(flow);
+		if (n < 0 ? has_failed : n < INBOX_REPLIES && !has_errors)
+			return false;
+		has_failed = n < 0;
+	}
+	return true;
 }
 
 void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32_t events)
@@ -467,11 +476,9 @@ void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32
 	if (!found)
 		return;
 	flow = container_of(found, struct ping_flow, flow);
-	for (int i = 0; i < CALLS_MAX; i++)
-		if (!receive(flow))
-			return;
 	/* Edge-triggered, and not at its end: said once more, it is news again. */
-	host->ops->change(host, flow->dgram.fd, HOST_EVENTS, handle);
+	if (receive(flow))
+		host->ops->change(host, flow->dgram.fd, HOST_EVENTS, handle);
 }
 
 /* ---- the relay's part ---- */

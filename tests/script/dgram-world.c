@@ -42,7 +42,6 @@ void dgram_describe(const struct dgram *d, char *text, size_t size)
 		[DGRAM_OPEN] = "open",
 		[DGRAM_CLOSE] = "close",
 		[DGRAM_SEND] = "send",
-		[DGRAM_SAID] = "nameserver",
 	};
 	char peer[64];
 

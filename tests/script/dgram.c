@@ -583,15 +583,9 @@ bool dgram_set(struct script *script, const char *name, struct words *words)
 	ds = dgrams_of(script);
 	if (!ds)
 		return false;
-	if (!strcmp(name, "mtu")) {
-		ds->mtu = words_number(script, words);
-	} else if (!strcmp(name, "nameserver")) {
-		if (ds->n_nameservers == HOST_NAMESERVERS_MAX)
-			world_fail(script->world, "too many nameservers");
-		ds->nameservers[ds->n_nameservers++].addr = words_addr(script, words);
-	} else {
+	if (strcmp(name, "mtu") != 0)
 		return false;
-	}
+	ds->mtu = words_number(script, words);
 	return true;
 }
 

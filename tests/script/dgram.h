@@ -32,7 +32,6 @@ enum dgram_kind {
 	DGRAM_OPEN,
 	DGRAM_CLOSE,
 	DGRAM_SEND,
-	DGRAM_SAID, /* of a nameserver */
 };
 
 /* A datagram, or what else went out or comes in. Which fields count says `kind`. */
@@ -97,8 +96,6 @@ struct dgrams {
 		uint32_t mtu;
 	} paths[DGRAM_PATHS_MAX];
 	int n_paths;
-	struct host_nameserver nameservers[HOST_NAMESERVERS_MAX];
-	int n_nameservers;
 	unsigned int n_frames;
 	/* A datagram that comes in fragments. */
 	uint8_t whole[LINK_BUFFER_LEN];
