@@ -11,8 +11,6 @@
 #include "flow/unreachable.h"
 #include "wire/checksum.h"
 #include "wire/icmp.h"
-#include "wire/ip4.h"
-#include "wire/ip6.h"
 
 /* Replies that one call takes, each in a buffer of its own. */
 #define INBOX_REPLIES   8
@@ -273,22 +271,11 @@ static bool drain_errors(struct ping_flow *flow, uint32_t *ret_mtu)
 
 /* ---- requests ---- */
 
-static uint8_t tos_of(const uint8_t *frame, const struct packet *packet)
+/* What is longer than the link's MTU came in fragments: nobody looks for the path's with it. */
+static bool dont_fragment(const struct ping_flow *flow, const struct packet *packet)
 {
-	const uint8_t *ip = frame + packet->ip_offset;
-
-	if (packet->dst.family == AF_INET)
-		return ((const struct ip4_header *)ip)->tos;
-	return (uint8_t)(be32_get(((const struct ip6_header *)ip)->version_class_flow) >> 20);
-}
-
-static bool dont_fragment(const struct ping_request *request)
-{
-	const uint8_t *ip = request->frame + request->packet->ip_offset;
-
-	if (request->packet->dst.family == AF_INET6)
-		return true;
-	return be16_get(((const struct ip4_header *)ip)->fragment) & IP4_DONT_FRAGMENT;
+	return packet->dont_fragment &&
+		packet->len - packet->ip_offset <= flow->owner->config.egress->mtu;
 }
 
 /* Larger than the path takes: told, and sent in fragments all the same. */
@@ -307,8 +294,8 @@ static void flow_send(struct ping_flow *flow, const struct ping_request *request
 	struct host_datagram datagram = {
 		.addr = request->to,
 		.ttl = (uint8_t)MAX(request->packet->ttl - 1, 1),
-		.tos = tos_of(request->frame, request->packet),
-		.dont_fragment = dont_fragment(request),
+		.tos = request->packet->tos,
+		.dont_fragment = dont_fragment(flow, request->packet),
 		.data = (uint8_t *)(uintptr_t)request->icmp,
 		.len = request->packet->transport_len,
 	};
@@ -429,7 +416,7 @@ static void pass_reply(struct ping_flow *flow, const struct host_datagram *datag
 		.dst_mac = flow->near_mac,
 		.src_mac = flow->our_mac,
 		.dst = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
-		.ttl = datagram->ttl ? (uint8_t)MAX(datagram->ttl - 1, 1) : TTL_DEFAULT,
+		.ttl = datagram->ttl ? datagram->ttl : TTL_DEFAULT,
 		.tos = datagram->tos,
 	};
 	const struct iovec iov = {.iov_base = datagram->data, .iov_len = datagram->len};
@@ -444,8 +431,8 @@ static void pass_reply(struct ping_flow *flow, const struct host_datagram *datag
 	egress_send(config->egress, &head, icmp_protocol(head.dst.family), &iov, 1);
 }
 
-/* Returns whether there may be more. */
-static bool receive_replies(struct ping_flow *flow)
+/* As dgram_recv() has it. */
+static int receive_replies(struct ping_flow *flow)
 {
 	struct host *host = flow->owner->config.host;
 	struct host_datagram datagrams[INBOX_REPLIES];
@@ -459,16 +446,25 @@ static bool receive_replies(struct ping_flow *flow)
 	n = host->ops->dgram_recv(host, &flow->dgram, datagrams, INBOX_REPLIES);
 	for (int i = 0; i < n; i++)
 		pass_reply(flow, &datagrams[i]);
-	return n < 0 || n == INBOX_REPLIES;
+	return n;
 }
 
-/* Likewise. */
+/* Returns whether there may be more. An error that comes twice is none of an earlier request's:
+ * asking on would be for nothing. */
 static bool receive(struct ping_flow *flow)
 {
+	bool has_failed = false, has_errors;
 	uint32_t mtu;
-	bool has_more = drain_errors(flow, &mtu);
+	int n;
 
-	return receive_replies(flow) || has_more;
+	for (int i = 0; i < CALLS_MAX; i++) {
+		has_errors = drain_errors(flow, &mtu);
+		n = receive_replies(flow);
+		if (n < 0 ? has_failed : n < INBOX_REPLIES && !has_errors)
+			return false;
+		has_failed = n < 0;
+	}
+	return true;
 }
 
 void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32_t events)
@@ -480,11 +476,9 @@ void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32
 	if (!found)
 		return;
 	flow = container_of(found, struct ping_flow, flow);
-	for (int i = 0; i < CALLS_MAX; i++)
-		if (!receive(flow))
-			return;
 	/* Edge-triggered, and not at its end: said once more, it is news again. */
-	host->ops->change(host, flow->dgram.fd, HOST_EVENTS, handle);
+	if (receive(flow))
+		host->ops->change(host, flow->dgram.fd, HOST_EVENTS, handle);
 }
 
 /* ---- the relay's part ---- */

@@ -370,6 +370,7 @@ static bool put_together(struct world *world, const uint8_t *frame, struct packe
 	memcpy(ds->whole + packet->fragment_offset, frame + packet->transport_offset,
 		packet->transport_len);
 	ds->whole_len = packet->fragment_offset + packet->transport_len;
+	ds->n_packets = packet->fragment_offset ? ds->n_packets + 1 : 1;
 	packet->transport_len = (uint32_t)ds->whole_len;
 	return !packet->more_fragments;
 }
@@ -380,7 +381,7 @@ void dgrams_take_frame(struct world *world, const uint8_t *buf, size_t len)
 	const uint8_t *frame = buf + LINK_HEADER_LEN, *transport;
 	const struct eth_header *eth = (const struct eth_header *)frame;
 	const uint8_t *ip = (const uint8_t *)(eth + 1);
-	struct dgram d = {.n_frame = ++ds->n_frames};
+	struct dgram d = {.n_frame = ++ds->n_frames, .n_packets = 1};
 	const struct vnet_header *vnet = (const struct vnet_header *)buf;
 	struct packet packet;
 
@@ -404,6 +405,7 @@ void dgrams_take_frame(struct world *world, const uint8_t *buf, size_t len)
 		if (!put_together(world, frame, &packet))
 			return;
 		transport = ds->whole;
+		d.n_packets = ds->n_packets;
 	}
 	take_transport(world, &d, vnet, transport, &packet);
 }

@@ -215,6 +215,20 @@ int dgram_host_send(
 
 /* ---- receiving ---- */
 
+/* Of one, or of as many as the kernel has put together (UDP_GRO). */
+static size_t put_run(const struct dgram *d, uint8_t *data)
+{
+	struct dgram one = *d;
+	size_t len = 0;
+
+	for (uint32_t i = 0; i < MAX(d->n_run, 1); i++, len += d->len)
+		dgram_fill(data + len, &one);
+	one.len = d->last;
+	if (d->last)
+		dgram_fill(data + len, &one);
+	return len + d->last;
+}
+
 static size_t put_data(const struct dgram_socket *s, const struct dgram *d, uint8_t *data)
 {
 	const struct icmp_header icmp = {
@@ -222,10 +236,8 @@ static size_t put_data(const struct dgram_socket *s, const struct dgram *d, uint
 		.rest = be32_of((uint32_t)HOST_ID << 16 | d->far_port),
 	};
 
-	if (!s->is_ping) {
-		dgram_fill(data, d);
-		return d->len;
-	}
+	if (!s->is_ping)
+		return put_run(d, data);
 	memcpy(data, &icmp, sizeof(icmp));
 	dgram_fill(data + sizeof(icmp), d);
 	return sizeof(icmp) + d->len;
@@ -250,6 +262,7 @@ int dgram_host_recv(
 			.port = s->is_ping ? 0 : d->far_port,
 			.ttl = d->ttl,
 			.tos = d->tos,
+			.segment = (uint16_t)(d->n_run ? d->len : 0),
 			.data = data,
 			.len = put_data(s, d, data),
 		};

@@ -42,7 +42,6 @@ void dgram_describe(const struct dgram *d, char *text, size_t size)
 		[DGRAM_OPEN] = "open",
 		[DGRAM_CLOSE] = "close",
 		[DGRAM_SEND] = "send",
-		[DGRAM_SAID] = "nameserver",
 	};
 	char peer[64];
 
@@ -178,26 +177,19 @@ void dgrams_check_clean(struct world *world)
 
 /* ---- the dispatch ---- */
 
-static bool is_dns(const struct world *world, const struct packet *packet, uint16_t port)
-{
-	const struct ip_addr *dst = &packet->dst;
-
-	if (port != 53)
-		return false;
-	if (dst->family == AF_INET)
-		return ip_addr_v4(dst).s_addr == world->policy.dns.s_addr;
-	return IN6_ARE_ADDR_EQUAL(&dst->in6, &world->policy.dns6);
-}
-
 static void udp_input(struct world *world, const uint8_t *frame, const struct packet *packet)
 {
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
+	struct ip_addr addr;
 
-	if (is_dns(world, packet, be16_get(udp->dst_port)))
-		dns_input(world->dgrams->dns, frame, packet);
-	else
+	if (policy_map(&world->policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP, &addr) !=
+		POLICY_NAMESERVER) {
 		udpflow_input(&world->dgrams->udpflow, frame, packet);
+		return;
+	}
+	ingress_complete_checksum(world->buf, packet);
+	dns_input(world->dgrams->dns, frame, packet);
 }
 
 static void icmp_input(struct world *world, const uint8_t *frame, const struct packet *packet)
@@ -206,8 +198,6 @@ static void icmp_input(struct world *world, const uint8_t *frame, const struct p
 	uint8_t type = frame[packet->transport_offset];
 
 	if (gateway_input(&ds->gateway, frame, packet, world->loop.now_ns) == GATEWAY_TAKEN)
-		return;
-	if (packet->ethertype == ETH_TYPE_ARP)
 		return;
 	if (type == (packet->protocol == IPPROTO_ICMP ? ICMP_ECHO : ICMP6_ECHO_REQUEST))
 		icmpflow_input(&ds->icmpflow, frame, packet);
@@ -224,19 +214,20 @@ void dgrams_near_input(struct world *world, size_t len)
 
 	switch (ingress_frame(&world->ingress, world->buf, len, world->loop.now_ns, &packet, answer,
 		&answer_len)) {
+	case INGRESS_UDP:
+		udp_input(world, frame, &packet);
+		break;
+	case INGRESS_ICMP:
+		icmp_input(world, frame, &packet);
+		break;
 	case INGRESS_ANSWER:
 		egress_frame(&world->dgrams->egress, answer, answer_len);
-		return;
-	case INGRESS_DROP:
+		break;
+	case INGRESS_OTHER:
 	case INGRESS_TCP:
-		return;
-	default:
+	case INGRESS_DROP:
 		break;
 	}
-	if (packet.protocol == IPPROTO_UDP)
-		udp_input(world, frame, &packet);
-	else
-		icmp_input(world, frame, &packet);
 }
 
 static void wake(struct world *world, struct dgram_socket *s)

@@ -83,6 +83,8 @@ static bool take_number(
 		line->has_mtu = true;
 	} else if (!strcmp(word, "times")) {
 		line->n_times = words_number(script, words);
+	} else if (!strcmp(word, "packets")) {
+		d->n_packets = words_number(script, words);
 	} else if (!strcmp(word, "last")) {
 		line->last = words_number(script, words);
 	} else if (!strcmp(word, "frames") || !strcmp(word, "runs")) {
@@ -263,6 +265,8 @@ static void compare_dgram(struct script *script, const struct dgram *is, const s
 		compare(script, is, "df", is->dont_fragment, d->dont_fragment);
 	if (line->has_mtu || d->kind == DGRAM_ERROR)
 		compare(script, is, "mtu", is->mtu, d->mtu);
+	if (d->n_packets)
+		compare(script, is, "packets", is->n_packets, d->n_packets);
 	if (d->by.family)
 		compare_addr(script, is, "by", &is->by, &d->by);
 	compare(script, is, "type", is->icmp_type, d->icmp_type);
@@ -416,6 +420,11 @@ static struct dgram_socket *socket_number(struct script *script, int number)
 
 static void give_socket(struct script *script, struct dgram_socket *s, struct line *line)
 {
+	if (line->is_run) {
+		line->d.n_run = line->n_times;
+		line->d.last = line->last;
+		line->n_times = 1;
+	}
 	for (uint32_t i = 0; i < line->n_times; i++) {
 		if (s->n_in == DGRAM_QUEUE_MAX)
 			world_fail(script->world, "too many datagrams for one socket");
@@ -574,15 +583,9 @@ bool dgram_set(struct script *script, const char *name, struct words *words)
 	ds = dgrams_of(script);
 	if (!ds)
 		return false;
-	if (!strcmp(name, "mtu")) {
-		ds->mtu = words_number(script, words);
-	} else if (!strcmp(name, "nameserver")) {
-		if (ds->n_nameservers == HOST_NAMESERVERS_MAX)
-			world_fail(script->world, "too many nameservers");
-		ds->nameservers[ds->n_nameservers++].addr = words_addr(script, words);
-	} else {
+	if (strcmp(name, "mtu") != 0)
 		return false;
-	}
+	ds->mtu = words_number(script, words);
 	return true;
 }
 

@@ -32,7 +32,6 @@ enum dgram_kind {
 	DGRAM_OPEN,
 	DGRAM_CLOSE,
 	DGRAM_SEND,
-	DGRAM_SAID, /* of a nameserver */
 };
 
 /* A datagram, or what else went out or comes in. Which fields count says `kind`. */
@@ -46,6 +45,8 @@ struct dgram {
 	struct ip_addr near, far;
 	uint16_t near_port, far_port; /* or id and number of echo messages */
 	uint32_t len;
+	uint32_t n_packets;   /* that it came to the container in */
+	uint32_t n_run, last; /* coming in: as a run of so many, and a shorter one behind them */
 	uint8_t ttl, tos;
 	bool dont_fragment;
 	uint8_t icmp_type, icmp_code;
@@ -95,12 +96,11 @@ struct dgrams {
 		uint32_t mtu;
 	} paths[DGRAM_PATHS_MAX];
 	int n_paths;
-	struct host_nameserver nameservers[HOST_NAMESERVERS_MAX];
-	int n_nameservers;
 	unsigned int n_frames;
 	/* A datagram that comes in fragments. */
 	uint8_t whole[LINK_BUFFER_LEN];
 	size_t whole_len;
+	uint32_t n_packets;
 };
 
 /* ---- dgram-world.c ---- */

@@ -146,6 +146,7 @@ void world_init(struct world *world, const struct world_config *config)
 	policy_init(&world->policy, config);
 	icmp_limit_init(&world->icmp_limit, &world->counters);
 	ingress_init(&world->ingress, &world->policy, &world->icmp_limit, true, &world->counters);
+	world->ingress.offloads = world->link.offloads;
 	if (tcpflow_init(&world->tcpflow, &tcpflow_config) < 0)
 		world_fail(world, "tcpflow_init");
 	world->tcpflow.trace = note_visit;

@@ -32,6 +32,7 @@ struct socket {
 	struct host_datagram reply;
 	uint8_t reply_data[65536];
 	int n_changes;
+	int recv_error, n_recvs; /* 0: it works */
 };
 
 static struct socket *sockets;
@@ -98,6 +99,9 @@ static int fake_recv(
 	struct socket *s = socket_of(dgram);
 	int i;
 
+	s->n_recvs++;
+	if (s->recv_error)
+		return s->recv_error;
 	if (s->at_error < s->n_errors)
 		return -s->errors[s->at_error].error;
 	for (i = 0; i < n && s->n_replies; i++, s->n_replies--) {
@@ -341,7 +345,7 @@ static void test_reply(void)
 	icmpflow_host_ready(&icmpflow, sockets[0].handle, EPOLLIN);
 	take_frame();
 	g_assert_cmpuint(frame.len, ==, 14 + 20 + 64);
-	g_assert_cmpuint(frame.b[22], ==, 59);
+	g_assert_cmpuint(frame.b[22], ==, 60);
 	g_assert_cmpuint(frame.b[15], ==, 0x48);
 	g_assert_cmpmem(frame.b + 26, 4, "\xc0\x00\x02\x01", 4);
 	g_assert_cmpmem(frame.b + 30, 4, "\x0a\x00\x02\x64", 4);
@@ -395,6 +399,18 @@ static void test_many_replies(void)
 		n++;
 	}
 	g_assert_cmpint(n, ==, 1000);
+	tear_down();
+}
+
+/* A call that always fails is not asked for ever. */
+static void test_broken_socket(void)
+{
+	set_up();
+	ping(NEAR4, FAR4, 1, 1, 0);
+	sockets[0].recv_error = -ENOSYS;
+	icmpflow_host_ready(&icmpflow, sockets[0].handle, EPOLLIN);
+	g_assert_cmpint(sockets[0].n_recvs, <=, 2);
+	g_assert_cmpint(sockets[0].n_changes, ==, 0);
 	tear_down();
 }
 
@@ -655,6 +671,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/icmpflow/reply", test_reply);
 	g_test_add_func("/icmpflow/not-a-reply", test_not_a_reply);
 	g_test_add_func("/icmpflow/many-replies", test_many_replies);
+	g_test_add_func("/icmpflow/broken-socket", test_broken_socket);
 	g_test_add_func("/icmpflow/never-leaves", test_never_leaves);
 	g_test_add_func("/icmpflow/forbidden", test_forbidden);
 	g_test_add_func("/icmpflow/no-family", test_no_family);
