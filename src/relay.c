@@ -188,8 +188,24 @@ static void agent_event(struct relay *relay)
 {
 	if (agent_client_ready(&relay->agent) != -EPIPE)
 		return;
-	log_warning("the netns agent is gone; what needs sockets of the namespace will fail");
+	log_warning("the netns agent is gone; what needs sockets of the namespace will fail, and "
+		    "changes of " RESOLVER_PATH " are not seen any more");
 	agent_stop(&relay->agent_process);
+}
+
+static void take_resolv_conf(void *owner, uint64_t cookie, int fd)
+{
+	struct relay *relay = owner;
+
+	resolver_take(&relay->hostsock.resolver, fd, relay->loop.now_ns);
+}
+
+/* The agent has the caller's file system before it; the relay's is empty. */
+static int ask_resolv_conf(void *arg)
+{
+	struct relay *relay = arg;
+
+	return agent_client_resolv_conf(&relay->agent, take_resolv_conf, relay, 0);
 }
 
 static void dispatch(void *owner, struct handle handle, uint32_t events)
@@ -437,6 +453,19 @@ static int start_api(struct relay *relay)
 	return api_server_start(relay->api, &relay->loop, &relay->api_context);
 }
 
+/* The first look is the relay's own, since there is no sandbox yet: so there is always a list. */
+static void start_resolver(struct relay *relay, const struct relay_parts *parts)
+{
+	struct resolver *resolver = &relay->hostsock.resolver;
+	struct host_nameserver servers[HOST_NAMESERVERS_MAX];
+
+	resolver_nameservers(resolver, servers, relay->loop.now_ns);
+	if (parts->agent.sock < 0)
+		return;
+	resolver->ask = ask_resolv_conf;
+	resolver->arg = relay;
+}
+
 /* The relay of TCP copies from behind the headers, libslirp from the frame's begin. */
 static uint8_t *frame_place(struct relay *relay, enum stack_kind stack)
 {
@@ -468,6 +497,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 		parts->options->stack == STACK_AUTO, &relay->counters);
 	hostsock_init(&relay->hostsock, &relay->loop, HOSTSOCK_UDP_GRO | HOSTSOCK_UDP_SEGMENT);
 	relay->ingress.offloads = relay->link->offloads;
+	start_resolver(relay, parts);
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
 		r = start_stack(relay, parts);

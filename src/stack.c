@@ -5,7 +5,6 @@
 #include <sys/random.h>
 
 #include "base/util.h"
-#include "flow/ingress.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
 

@@ -15,6 +15,7 @@
 #include "dns/dns.h"
 #include "flow/egress.h"
 #include "flow/icmp_limit.h"
+#include "flow/ingress.h"
 #include "flow/policy.h"
 #include "gateway/gateway.h"
 #include "host/host.h"

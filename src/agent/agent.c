@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,6 +56,22 @@ static int make_socket(const struct agent_socket *what, int *ret_fd)
 	return 0;
 }
 
+/* The caller's, since the agent stays in its mount namespace. One that is opened must not wait for
+ * a writer, and become nobody's terminal. */
+static int open_resolv_conf(int *ret_fd)
+{
+	cleanup_fd int fd =
+		openat(AT_FDCWD, sandbox_resolv_conf, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	*ret_fd = fd_take(&fd);
+	return 0;
+}
+
 /* The descriptor may be refused where the answer is not: the user has too many in flight
  * (ETOOMANYREFS, unix(7)). */
 static int answer(int sock, const struct agent_message *request)
@@ -63,8 +80,12 @@ static int answer(int sock, const struct agent_message *request)
 	cleanup_fd int fd = -1;
 	int r;
 
+	if (request->type == AGENT_RESOLV_CONF)
+		reply.type = AGENT_RESOLV_CONF_REPLY;
 	if (request->type == AGENT_SOCKET)
 		reply.error = make_socket(&request->socket, &fd);
+	else if (request->type == AGENT_RESOLV_CONF)
+		reply.error = open_resolv_conf(&fd);
 	else
 		reply.error = -EBADMSG;
 	r = agent_send(sock, &reply, fd);

@@ -71,10 +71,9 @@ static uint32_t new_id(struct agent_client *client)
 	return client->next_id++;
 }
 
-int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
-	agent_socket_fn *done, void *owner, uint64_t cookie)
+static int send_request(struct agent_client *client, struct agent_message *message,
+	const struct agent_request *what)
 {
-	struct agent_message message = {.type = AGENT_SOCKET, .socket = *what};
 	struct agent_request *request = find_free(client);
 	int r;
 
@@ -82,23 +81,41 @@ int agent_client_socket(struct agent_client *client, const struct agent_socket *
 		return -EPIPE;
 	if (!request)
 		return -EAGAIN;
-	message.id = new_id(client);
-	r = agent_send(client->sock, &message, -1);
+	message->id = new_id(client);
+	r = agent_send(client->sock, message, -1);
 	if (r < 0)
 		return r;
-	*request = (struct agent_request){
-		.waiting = true,
-		.id = message.id,
-		.done = done,
-		.owner = owner,
-		.cookie = cookie,
-		.deadline.fire = request_expire,
-		.client = client,
-	};
+	*request = *what;
+	request->waiting = true;
+	request->id = message->id;
+	request->deadline.fire = request_expire;
+	request->client = client;
 	timer_arm(
 		&client->loop->timers, &request->deadline, client->loop->now_ns + AGENT_TIMEOUT_NS);
 	count(client->counters, COUNTER_AGENT_REQUESTS);
 	return 0;
+}
+
+int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
+	agent_socket_fn *done, void *owner, uint64_t cookie)
+{
+	struct agent_message message = {.type = AGENT_SOCKET, .socket = *what};
+	const struct agent_request request = {
+		.reply_type = AGENT_SOCKET_REPLY, .done = done, .owner = owner, .cookie = cookie};
+
+	return send_request(client, &message, &request);
+}
+
+int agent_client_resolv_conf(
+	struct agent_client *client, agent_socket_fn *done, void *owner, uint64_t cookie)
+{
+	struct agent_message message = {.type = AGENT_RESOLV_CONF};
+	const struct agent_request request = {.reply_type = AGENT_RESOLV_CONF_REPLY,
+		.done = done,
+		.owner = owner,
+		.cookie = cookie};
+
+	return send_request(client, &message, &request);
 }
 
 /* What the owner is told: the descriptor, or an error even if the reply has neither or both. */
@@ -112,11 +129,9 @@ static int outcome(const struct agent_message *reply, int *fd)
 static void take_reply(struct agent_client *client, const struct agent_message *reply, int fd)
 {
 	cleanup_fd int reply_fd = fd;
-	struct agent_request *request = NULL;
+	struct agent_request *request = find(client, reply->id);
 
-	if (reply->type == AGENT_SOCKET_REPLY)
-		request = find(client, reply->id);
-	if (request)
+	if (request && request->reply_type == reply->type)
 		finish(request, outcome(reply, &reply_fd));
 	else
 		count(client->counters, COUNTER_AGENT_ERRORS);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The relay's side of the agent: asynchronous requests for sockets of the container's namespace,
- * a bounded number at a time, each with a deadline. When the agent is gone every waiting request
- * fails at once, and so does every later one; nobody ever waits for a dead agent.
+ * The relay's side of the agent: asynchronous requests for sockets of the container's namespace
+ * and for the host's resolv.conf, a bounded number at a time, each with a deadline. When the agent
+ * is gone every waiting request fails at once, and so does every later one; nobody ever waits for a
+ * dead agent.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ struct agent_client {
 	uint32_t next_id;
 	struct agent_request {
 		bool waiting;
+		uint32_t reply_type; /* of enum agent_message_type */
 		uint32_t id;
 		agent_socket_fn *done;
 		void *owner;
@@ -45,6 +47,11 @@ void agent_client_done(struct agent_client *client);
  * -EAGAIN (too many requests at a time), or why it could not be sent. */
 int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
 	agent_socket_fn *done, void *owner, uint64_t cookie);
+
+/* Likewise; the descriptor is of the host's resolv.conf. What it is of is for the callee to see:
+ * the agent is not trusted. */
+int agent_client_resolv_conf(
+	struct agent_client *client, agent_socket_fn *done, void *owner, uint64_t cookie);
 
 /* From the loop: HANDLE_AGENT. Returns -EPIPE once, when the agent is found gone: for the owner to
  * log, and to reap it with agent_stop(). */

@@ -10,9 +10,11 @@
 #include <stdint.h>
 
 enum agent_message_type {
-	AGENT_TAP = 1,      /* agent -> relay, first: the tap, with its descriptor */
-	AGENT_SOCKET,       /* relay -> agent: make a socket; both ways the same id */
-	AGENT_SOCKET_REPLY, /* agent -> relay: the descriptor, or why not */
+	AGENT_TAP = 1,           /* agent -> relay, first: the tap, with its descriptor */
+	AGENT_SOCKET,            /* relay -> agent: make a socket; both ways the same id */
+	AGENT_SOCKET_REPLY,      /* agent -> relay: the descriptor, or why not */
+	AGENT_RESOLV_CONF,       /* relay -> agent: open the caller's /etc/resolv.conf */
+	AGENT_RESOLV_CONF_REPLY, /* agent -> relay: the descriptor, or why not */
 };
 
 struct agent_tap {

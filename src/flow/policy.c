@@ -138,6 +138,13 @@ const struct ip_addr *policy_source(const struct policy *policy, uint8_t family)
 	return policy->has_outbound6 ? &policy->outbound6 : NULL;
 }
 
+const struct ip_addr *policy_source_to(const struct policy *policy, const struct ip_addr *server)
+{
+	bool is_far = policy_check(policy, server, IPPROTO_UDP) == POLICY_PASS;
+
+	return is_far ? policy_source(policy, server->family) : NULL;
+}
+
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr)
 {
 	if (addr->family == AF_INET)

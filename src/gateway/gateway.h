@@ -25,14 +25,16 @@ struct gateway {
 
 enum gateway_result {
 	GATEWAY_TAKEN,
-	GATEWAY_PASSED, /* not for us alone: ARP replies, neighbour advertisements (learned), echo
-			 * requests to others, router solicitations, other ICMP messages */
+	GATEWAY_PASSED, /* not for us alone: ARP replies and announcements, neighbour advertisements
+			 * (all learned), echo requests to others, router solicitations, other ICMP
+			 * messages */
 };
 
 /* Keeps all pointers. */
 void gateway_init(struct gateway *gateway, const struct policy *policy, struct egress *egress,
 	const struct siphash_key *key, struct counters *counters);
 
-/* ARP, ICMP or ICMPv6: a whole packet that has passed ingress, its checksum complete. */
+/* ARP, ICMP or ICMPv6: a whole packet that has passed ingress, its checksum complete. The checksum
+ * of what passes is right. Other traffic: neighbor_learn(). */
 enum gateway_result gateway_input(
 	struct gateway *gateway, const uint8_t *frame, const struct packet *packet, int64_t now_ns);

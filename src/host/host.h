@@ -15,12 +15,14 @@
 #include <sys/uio.h>
 
 #include "base/handle.h"
+#include "base/util.h"
 #include "wire/types.h"
 
 struct host;
 
 struct host_dial {
-	struct ip_addr addr; /* a link-local one is the nameserver's */
+	struct ip_addr addr;
+	uint32_t scope; /* of a link-local address: the interface's index */
 	uint16_t port;
 	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
 };
@@ -98,10 +100,14 @@ struct host_dgram_error {
 
 /* The host's nameservers that are asked at most (resolv.conf(5) has 3). */
 #define HOST_NAMESERVERS_MAX 8
+/* How long -EAGAIN of nameservers() lasts at most. */
+#define HOST_NAMESERVERS_WAIT_NS (250 * NS_PER_MS)
 
 struct host_nameserver {
 	struct ip_addr addr;
-	uint32_t scope; /* of a link-local address: the interface's index; 0: none is named */
+	uint32_t scope;   /* of a link-local address: the interface's index; 0: none is named */
+	uint8_t position; /* among them all, below HOST_NAMESERVERS_MAX: as the host's file has it
+			   */
 };
 
 struct host_ops {
@@ -169,8 +175,16 @@ struct host_ops {
 	bool (*dgram_error)(
 		struct host *host, struct host_dgram *dgram, struct host_dgram_error *ret);
 
-	/* The nameserver of this family that the host uses. */
-	struct ip_addr (*nameserver)(struct host *host, uint8_t family, int64_t now_ns);
+	/* The host's nameservers, in the order in which to try them: those that are known not to
+	 * answer come last. Returns how many there are, at least one; -EAGAIN: the host is looking
+	 * again who they are, and is to be asked again, after HOST_NAMESERVERS_WAIT_NS at the
+	 * latest (dns_servers_known() tells when). */
+	int (*nameservers)(struct host *host, struct host_nameserver ret[HOST_NAMESERVERS_MAX],
+		int64_t now_ns);
+	/* The nameserver `addr` has answered; or it was silent or refused, and is to be tried last
+	 * for a while. */
+	void (*nameserver_said)(
+		struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns);
 };
 
 struct host {

@@ -119,24 +119,16 @@ static int bind_source(int fd, const struct ip_addr *from)
 	return bind(fd, &sa.any, len) < 0 ? -errno : 0;
 }
 
-/* Policy lets no link-local address pass: it can only be the nameserver's. */
-static uint32_t scope_of(const struct hostsock *hostsock, const struct ip_addr *addr)
-{
-	if (addr->family != AF_INET6 || !IN6_IS_ADDR_LINKLOCAL(&addr->in6))
-		return 0;
-	return resolver_scope6(&hostsock->resolver);
-}
-
 /* Nagle's work was done by the container's kernel; a peer that vanishes is to be noticed; urgent
  * data is ordinary data, as it is in the other direction. */
-static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t scope)
+static int set_up_and_connect(int fd, const struct host_dial *dial)
 {
 	union host_sockaddr sa;
 	socklen_t len = sockaddr_of(&dial->addr, dial->port, &sa);
 	int r;
 
-	if (scope)
-		sa.in6.sin6_scope_id = scope;
+	if (dial->addr.family == AF_INET6)
+		sa.in6.sin6_scope_id = dial->scope;
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -154,14 +146,13 @@ static int set_up_and_connect(int fd, const struct host_dial *dial, uint32_t sco
 
 static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
-	struct hostsock *hostsock = hostsock_of(host);
 	cleanup_fd int fd =
 		socket(dial->addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = set_up_and_connect(fd, dial, scope_of(hostsock, &dial->addr));
+	r = set_up_and_connect(fd, dial);
 	if (r == 0)
 		r = loop_watch(loop_of(host), fd, FAR_EVENTS, handle);
 	return r < 0 ? r : fd_take(&fd);
@@ -268,11 +259,20 @@ static bool hostsock_tcp_has_unacknowledged(struct host *host, int fd)
 	return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 0;
 }
 
-static struct ip_addr hostsock_nameserver(struct host *host, uint8_t family, int64_t now_ns)
+static int hostsock_nameservers(
+	struct host *host, struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns)
 {
 	struct hostsock *hostsock = hostsock_of(host);
 
-	return resolver_nameserver(&hostsock->resolver, family, now_ns);
+	return resolver_nameservers(&hostsock->resolver, ret, now_ns);
+}
+
+static void hostsock_nameserver_said(
+	struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns)
+{
+	struct hostsock *hostsock = hostsock_of(host);
+
+	resolver_said(&hostsock->resolver, addr, answered, now_ns);
 }
 
 static const struct host_ops hostsock_ops = {
@@ -298,7 +298,8 @@ static const struct host_ops hostsock_ops = {
 	.dgram_send = hostsock_dgram_send,
 	.dgram_recv = hostsock_dgram_recv,
 	.dgram_error = hostsock_dgram_error,
-	.nameserver = hostsock_nameserver,
+	.nameservers = hostsock_nameservers,
+	.nameserver_said = hostsock_nameserver_said,
 };
 
 void hostsock_init(struct hostsock *hostsock, struct loop *loop, unsigned int features)

@@ -11,25 +11,10 @@
 #include "base/fd.h"
 #include "base/util.h"
 
-#define RECHECK_NS NS_PER_SEC
-/* Beyond that nobody's resolver reads. */
-#define FILE_MAX 65536
-
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-static void set_defaults(struct resolver *resolver)
-{
-	resolver->server4 = ip_addr_of_v4((struct in_addr){htonl(INADDR_LOOPBACK)});
-	resolver->server6 = ip_addr_of_v6(&in6addr_loopback);
-	resolver->zone6[0] = '\0';
-}
+/* ---- the text ---- */
 
 /* "fe80::1%eth0" (RFC 4007 11) */
-static bool take_server6(char *word, struct resolver *resolver)
+static bool take_addr6(char *word, struct resolver_server *ret)
 {
 	char *zone = strchr(word, '%');
 	struct in6_addr in6;
@@ -38,109 +23,257 @@ static bool take_server6(char *word, struct resolver *resolver)
 		*zone++ = '\0';
 	if (inet_pton(AF_INET6, word, &in6) != 1 || (zone && strlen(zone) >= IF_NAMESIZE))
 		return false;
-	resolver->server6 = ip_addr_of_v6(&in6);
-	snprintf(resolver->zone6, sizeof(resolver->zone6), "%s", zone ? zone : "");
+	ret->addr = ip_addr_of_v6(&in6);
+	if (IN6_IS_ADDR_V4MAPPED(&in6))
+		ret->addr.family = AF_INET;
+	snprintf(ret->zone, sizeof(ret->zone), "%s", zone ? zone : "");
 	return true;
 }
 
-/* `text` is what follows the word "nameserver". */
-static void take_server(
-	const char *text, size_t len, bool *had4, bool *had6, struct resolver *resolver)
+static bool take_addr(const char *text, size_t len, struct resolver_server *ret)
 {
 	char word[INET6_ADDRSTRLEN + IF_NAMESIZE];
 	struct in_addr in;
 
-	if (!len || len >= sizeof(word))
-		return;
+	*ret = (struct resolver_server){0};
+	if (!len || len >= sizeof(word) || memchr(text, '\0', len))
+		return false;
 	memcpy(word, text, len);
 	word[len] = '\0';
-	if (inet_pton(AF_INET, word, &in) == 1) {
-		if (!*had4)
-			resolver->server4 = ip_addr_of_v4(in);
-		*had4 = true;
-	} else if (!*had6) {
-		*had6 = take_server6(word, resolver);
-	}
-}
-
-static void parse(struct resolver *resolver, const char *text)
-{
-	static const char keyword[] = "nameserver";
-	bool had4 = false, had6 = false;
-
-	set_defaults(resolver);
-	while (*text) {
-		size_t line = strcspn(text, "\n");
-
-		if (!strncmp(text, keyword, sizeof(keyword) - 1)) {
-			const char *value = text + sizeof(keyword) - 1;
-			size_t blank = strspn(value, " \t");
-
-			if (blank)
-				take_server(value + blank, strcspn(value + blank, " \t\r\n#;"),
-					&had4, &had6, resolver);
-		}
-		text += line + (text[line] == '\n');
-	}
-}
-
-/* It says nothing about the file: the container may have used up the descriptors. */
-static bool is_passing(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOMEM;
-}
-
-/* What does not fit is cut at a line's end, so that it does not become another address. */
-static bool read_text(int fd, char *text, size_t size)
-{
-	ssize_t n = read(fd, text, size - 1);
-	char *cut = NULL;
-
-	if (n < 0)
-		return false;
-	text[n] = '\0';
-	if ((size_t)n == size - 1)
-		cut = memrchr(text, '\n', (size_t)n);
-	if (cut)
-		*cut = '\0';
+	if (inet_pton(AF_INET, word, &in) != 1)
+		return take_addr6(word, ret);
+	ret->addr = ip_addr_of_v4(in);
 	return true;
 }
 
-static void read_file(struct resolver *resolver)
+static size_t span(const char *text, size_t len, const char *set, bool is_in)
 {
-	static char text[FILE_MAX + 1];
-	cleanup_fd int fd = open(resolver->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	size_t n = 0;
+
+	while (n < len && (text[n] && strchr(set, text[n])) == is_in)
+		n++;
+	return n;
+}
+
+/* One line, without its end. */
+static bool take_line(const char *line, size_t len, struct resolver_server *ret)
+{
+	static const char keyword[] = "nameserver";
+	size_t at = sizeof(keyword) - 1, blank;
+
+	if (len < at || memcmp(line, keyword, at) != 0)
+		return false;
+	blank = span(line + at, len - at, " \t", true);
+	if (!blank)
+		return false;
+	at += blank;
+	return take_addr(line + at, span(line + at, len - at, " \t\r#;", false), ret);
+}
+
+int resolver_parse(const char *text, size_t len, struct resolver_server ret[HOST_NAMESERVERS_MAX])
+{
+	const char *end = text + len;
+	int n = 0;
+
+	while (text < end && n < HOST_NAMESERVERS_MAX) {
+		const char *line_end = memchr(text, '\n', (size_t)(end - text));
+
+		if (!line_end)
+			line_end = end;
+		n += take_line(text, (size_t)(line_end - text), &ret[n]);
+		text = line_end + (line_end < end);
+	}
+	return n;
+}
+
+/* ---- the list ---- */
+
+static bool is_same_addr(const struct ip_addr *a, const struct ip_addr *b)
+{
+	return a->family == b->family && IN6_ARE_ADDR_EQUAL(&a->in6, &b->in6);
+}
+
+static int64_t shunned_until(const struct resolver *resolver, const struct ip_addr *addr)
+{
+	for (int i = 0; i < resolver->n_servers; i++)
+		if (is_same_addr(&resolver->servers[i].addr, addr))
+			return resolver->shunned_until_ns[i];
+	return 0;
+}
+
+/* What is known of those that stay is kept. */
+static void set_servers(struct resolver *resolver, const struct resolver_server *servers, int n)
+{
+	int64_t shunned_until_ns[HOST_NAMESERVERS_MAX];
+
+	for (int i = 0; i < n; i++)
+		shunned_until_ns[i] = shunned_until(resolver, &servers[i].addr);
+	memcpy(resolver->servers, servers, (size_t)n * sizeof(*servers));
+	memcpy(resolver->shunned_until_ns, shunned_until_ns, (size_t)n * sizeof(int64_t));
+	resolver->n_servers = n;
+}
+
+static void set_text(struct resolver *resolver, const char *text, size_t len)
+{
+	const struct resolver_server loopback[] = {
+		{.addr = ip_addr_of_v4((struct in_addr){htonl(INADDR_LOOPBACK)})},
+		{.addr = ip_addr_of_v6(&in6addr_loopback)},
+	};
+	struct resolver_server servers[HOST_NAMESERVERS_MAX];
+	int n = resolver_parse(text, len, servers);
+
+	if (n)
+		set_servers(resolver, servers, n);
+	else
+		set_servers(resolver, loopback, ARRAY_SIZE(loopback));
+}
+
+/* As interfaces are called now. */
+static void find_scopes(struct resolver *resolver)
+{
+	for (int i = 0; i < resolver->n_servers; i++) {
+		const char *zone = resolver->servers[i].zone;
+
+		resolver->scopes[i] = *zone ? if_nametoindex(zone) : 0;
+		if (*zone && !resolver->scopes[i])
+			resolver->scopes[i] = (uint32_t)strtoul(zone, NULL, 10);
+	}
+}
+
+static void put_servers(const struct resolver *resolver, bool is_shunned, int64_t now_ns,
+	struct host_nameserver *ret, int *n)
+{
+	for (int i = 0; i < resolver->n_servers; i++)
+		if ((resolver->shunned_until_ns[i] > now_ns) == is_shunned)
+			ret[(*n)++] = (struct host_nameserver){
+				.addr = resolver->servers[i].addr,
+				.scope = resolver->scopes[i],
+				.position = (uint8_t)i,
+			};
+}
+
+void resolver_said(
+	struct resolver *resolver, const struct ip_addr *addr, bool answered, int64_t now_ns)
+{
+	for (int i = 0; i < resolver->n_servers; i++)
+		if (is_same_addr(&resolver->servers[i].addr, addr))
+			resolver->shunned_until_ns[i] = answered ? 0 : now_ns + RESOLVER_SHUN_NS;
+}
+
+/* ---- the file ---- */
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* It says nothing about the file: the container may have used up the descriptors, or nobody is
+ * there who could open it. */
+static bool is_passing(int error)
+{
+	switch (error) {
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case EAGAIN:
+	case EPIPE:
+	case ETIMEDOUT:
+	case ETOOMANYREFS:
+	case EBADMSG:
+	case ENOSYS:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void forget(struct resolver *resolver)
+{
+	set_text(resolver, "", 0);
+	resolver->is_known = false;
+}
+
+/* What does not fit is cut at a line's end, so that it does not become another address. */
+static void read_file(struct resolver *resolver, int fd)
+{
+	static char text[RESOLVER_FILE_MAX];
+	ssize_t n = read(fd, text, sizeof(text));
+	const char *cut;
+
+	resolver->is_known = n >= 0;
+	n = n < 0 ? 0 : n;
+	if (n == sizeof(text)) {
+		cut = memrchr(text, '\n', sizeof(text));
+		n = cut ? cut - text : 0;
+	}
+	set_text(resolver, text, (size_t)n);
+}
+
+static void take_file(struct resolver *resolver, int fd)
+{
 	struct stat st;
 
-	if (fd < 0 && is_passing(errno))
-		return;
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		set_defaults(resolver);
-		resolver->is_known = false;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		forget(resolver);
 		return;
 	}
 	if (resolver->is_known && is_same_file(&st, &resolver->seen))
 		return;
-	resolver->is_known = read_text(fd, text, sizeof(text));
-	parse(resolver, resolver->is_known ? text : "");
+	read_file(resolver, fd);
 	resolver->seen = st;
 }
 
-struct ip_addr resolver_nameserver(struct resolver *resolver, uint8_t family, int64_t now_ns)
+void resolver_take(struct resolver *resolver, int fd, int64_t now_ns)
 {
-	if (!resolver->was_checked)
-		set_defaults(resolver);
-	if (!resolver->was_checked || now_ns - resolver->checked_ns >= RECHECK_NS) {
-		read_file(resolver);
-		resolver->checked_ns = now_ns;
-		resolver->was_checked = true;
-	}
-	return family == AF_INET ? resolver->server4 : resolver->server6;
+	cleanup_fd int file = fd;
+
+	if (file >= 0)
+		take_file(resolver, file);
+	else if (!resolver->n_servers || !is_passing(-fd))
+		forget(resolver);
+	find_scopes(resolver);
+	resolver->is_looking = false;
+	resolver->was_checked = true;
+	resolver->checked_ns = now_ns;
 }
 
-uint32_t resolver_scope6(const struct resolver *resolver)
+static int open_file(const struct resolver *resolver)
 {
-	uint32_t index = if_nametoindex(resolver->zone6);
+	int fd = open(resolver->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	return index ? index : (uint32_t)strtoul(resolver->zone6, NULL, 10);
+	return fd < 0 ? -errno : fd;
+}
+
+static void look(struct resolver *resolver, int64_t now_ns)
+{
+	int r;
+
+	if (!resolver->ask) {
+		resolver_take(resolver, open_file(resolver), now_ns);
+		return;
+	}
+	resolver->is_looking = true;
+	resolver->asked_ns = now_ns;
+	r = resolver->ask(resolver->arg);
+	if (r < 0)
+		resolver_take(resolver, r, now_ns);
+}
+
+int resolver_nameservers(
+	struct resolver *resolver, struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns)
+{
+	int n = 0;
+
+	if (!resolver->is_looking &&
+		(!resolver->was_checked || now_ns - resolver->checked_ns >= RESOLVER_RECHECK_NS))
+		look(resolver, now_ns);
+	if (resolver->is_looking && now_ns - resolver->asked_ns < HOST_NAMESERVERS_WAIT_NS)
+		return -EAGAIN;
+	/* Whoever is to open it takes too long: next time, then. */
+	if (resolver->is_looking)
+		resolver_take(resolver, -ETIMEDOUT, now_ns);
+	put_servers(resolver, false, now_ns, ret, &n);
+	put_servers(resolver, true, now_ns, ret, &n);
+	return n;
 }

@@ -1,31 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's nameservers, as resolv.conf(5) names them: the first of each family. The file is
- * looked at again when it is asked for and a second has gone by.
+ * The host's nameservers, as resolv.conf(5) names them, of both families and in their order; and
+ * which of them do not answer.
+ *
+ * The file is looked at again when somebody asks and a second has gone by. Who opens it is the
+ * owner's choice: the resolver itself by its path, at once, or somebody else (the netns agent), who
+ * passes the descriptor later:
+ *
+ *   KNOWN --asked, a second old--> LOOKING --resolver_take(), or RESOLVER_WAIT_NS--> KNOWN
  */
 #pragma once
 
 #include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
-#include "wire/types.h"
+#include "host/host.h"
 
-#define RESOLVER_PATH "/etc/resolv.conf"
+#define RESOLVER_PATH       "/etc/resolv.conf"
+#define RESOLVER_RECHECK_NS NS_PER_SEC
+/* Beyond that nobody's resolver reads. */
+#define RESOLVER_FILE_MAX 65536
+/* So long a nameserver that was silent, or refused, is tried last. */
+#define RESOLVER_SHUN_NS (30 * NS_PER_SEC)
 
-/* All zero but for the path, to begin with. */
+/* As the file has it. */
+struct resolver_server {
+	struct ip_addr addr;
+	char zone[IF_NAMESIZE]; /* its interface, a name or a number; empty: none is named */
+};
+
+/* Pure. Returns how many the text names; those beyond HOST_NAMESERVERS_MAX are ignored. */
+int resolver_parse(const char *text, size_t len, struct resolver_server ret[HOST_NAMESERVERS_MAX]);
+
+/* All zero but for path, ask and arg, to begin with. */
 struct resolver {
 	const char *path;
-	struct ip_addr server4, server6;
-	char zone6[IF_NAMESIZE]; /* server6's interface, a name or a number; empty: none is named */
-	int64_t checked_ns;
+	/* Has the file opened: resolver_take() follows, now or later. A negative errno: it will
+	 * not. NULL: the resolver opens it itself. */
+	int (*ask)(void *arg);
+	void *arg;
+	struct resolver_server servers[HOST_NAMESERVERS_MAX];
+	uint32_t scopes[HOST_NAMESERVERS_MAX];
+	int64_t shunned_until_ns[HOST_NAMESERVERS_MAX];
+	int n_servers; /* 0: nobody has looked yet */
+	int64_t checked_ns, asked_ns;
 	bool was_checked;
+	bool is_looking;
 	bool is_known; /* the servers are those of the file as it was `seen` */
 	struct stat seen;
 };
 
-/* The nameserver of that family; without one the host's loopback, as resolv.conf(5) has it. */
-struct ip_addr resolver_nameserver(struct resolver *resolver, uint8_t family, int64_t now_ns);
-
-/* The index of the interface behind which the nameserver server6 is (RFC 4007 11), as interfaces
- * are called now; 0: none. */
-uint32_t resolver_scope6(const struct resolver *resolver);
+/* As host_ops.nameservers(). Where the file names none it is the host's loopback, as resolv.conf(5)
+ * has it. */
+int resolver_nameservers(struct resolver *resolver,
+	struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns);
+/* As host_ops.nameserver_said(). */
+void resolver_said(
+	struct resolver *resolver, const struct ip_addr *addr, bool answered, int64_t now_ns);
+/* What became of ask(): the file, whose descriptor becomes the resolver's, or why it could not be
+ * opened, a negative errno. What says nothing about the file (no descriptor, nobody there) leaves
+ * everything as it was. */
+void resolver_take(struct resolver *resolver, int fd, int64_t now_ns);

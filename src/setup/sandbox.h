@@ -37,6 +37,10 @@ struct sandbox_plan {
  * again when a change of credentials cleared it. Single-threaded callers only. */
 int sandbox_enter(const struct sandbox_plan *plan);
 
+/* "/etc/resolv.conf": the only name that the agent may open, and only when openat(2) is given this
+ * very array: the list of system calls sees addresses, not what lies there. */
+extern const char sandbox_resolv_conf[];
+
 /* The agent's: no capability, NO_NEW_PRIVS, its own short list of system calls. */
 int sandbox_enter_agent(const struct sandbox_plan *plan);
 

@@ -19,7 +19,7 @@
 
 #define INT_BITS UINT64_C(0xffffffff)
 
-/* Conditions: argument `n` as an int equals `v`; has none of the bits `m`. */
+/* Conditions: argument `n` as an int equals `v`; has none, all of the bits `m`. */
 #define IS(n, v)                                                       \
 	{                                                              \
 		.index = (n), .mask = INT_BITS, .value = (uint32_t)(v) \
@@ -27,6 +27,10 @@
 #define WITHOUT(n, m)                                 \
 	{                                             \
 		.index = (n), .mask = (m), .value = 0 \
+	}
+#define WITH(n, m)                                      \
+	{                                               \
+		.index = (n), .mask = (m), .value = (m) \
 	}
 #define IS_NULL(n)                                           \
 	{                                                    \
@@ -36,6 +40,15 @@
 /* Opening by a path that starts at the root, for reading: no descriptor of a folder serves as the
  * start, and none is made that could (O_PATH). */
 #define NOT_FOR_OPEN (O_ACCMODE | O_CREAT | O_TRUNC | O_DIRECTORY | 010000000 /* O_PATH */)
+
+/* The agent opens one file, whose name lies at one place, in one way. O_LARGEFILE is the C
+ * library's. */
+#define THAT_NAME(n)                                                        \
+	{                                                                   \
+		.index = (n), .mask = UINT64_MAX, .value = RULE_RESOLV_CONF \
+	}
+#define ONLY_FOR_READING \
+	WITHOUT(2, ~(uint32_t)(O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_LARGEFILE))
 
 /* s390's mmap(2) has one argument, the address of a structure. */
 #ifdef __s390__
@@ -52,6 +65,8 @@
 #define BOTH      (RULE_RELAY | RULE_AGENT)
 #define SANITIZER RULE_SANITIZER
 #define CAPTURE   RULE_CAPTURE
+
+const char sandbox_resolv_conf[] = "/etc/resolv.conf";
 
 const struct sandbox_rule sandbox_allowed[] = {
 	/* Waiting. */
@@ -117,8 +132,14 @@ const struct sandbox_rule sandbox_allowed[] = {
 
 	/* Files: resolv.conf and the API socket's name. */
 	{"openat", RELAY, {IS(0, AT_FDCWD), WITHOUT(2, NOT_FOR_OPEN)},
-		"libslirp reads resolv.conf"},
+		"libslirp reads resolv.conf; the relay, where there is no agent"},
 	{"open", RELAY, {WITHOUT(1, NOT_FOR_OPEN)}, "openat() of musl"},
+	{"openat", AGENT, {THAT_NAME(1), ONLY_FOR_READING}, "resolv.conf for the relay"},
+	{"newfstatat", AGENT, {WITH(3, AT_EMPTY_PATH)}, "fstat(): is resolv.conf a file"},
+	{"fstat", AGENT, {}, "is resolv.conf a file"},
+	{"fstat64", AGENT, {}, "is resolv.conf a file, on 32 bits"},
+	{"fstatat64", AGENT, {WITH(3, AT_EMPTY_PATH)}, "fstat() on 32 bits"},
+	{"statx", AGENT, {WITH(2, AT_EMPTY_PATH)}, "fstat() with 64-bit times on 32 bits"},
 	{"newfstatat", RELAY, {}, "libslirp watches resolv.conf; is the API socket still ours"},
 	{"stat", RELAY, {}, "stat() of musl and of older glibc"},
 	{"lstat", RELAY, {}, "lstat() of musl and of older glibc"},

@@ -18,6 +18,8 @@ enum rule_process {
 
 /* As a value: the process's own id, known only when the list is loaded. */
 #define RULE_OWN_PID UINT32_MAX
+/* Likewise: the address of sandbox_resolv_conf[]. */
+#define RULE_RESOLV_CONF (UINT64_MAX - 1)
 
 struct rule_argument {
 	uint8_t index;  /* which argument, 0..5 */

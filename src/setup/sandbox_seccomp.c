@@ -94,6 +94,15 @@ static bool is_foreign(int number, int result)
 	return number < 0 && (result == -EDOM || result == -EINVAL);
 }
 
+static uint64_t value_of(const struct rule_argument *when)
+{
+	if (when->value == RULE_OWN_PID)
+		return (uint64_t)getpid();
+	if (when->value == RULE_RESOLV_CONF)
+		return (uintptr_t)sandbox_resolv_conf;
+	return when->value;
+}
+
 static int add_allowed(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 {
 	int number = seccomp_syscall_resolve_name(rule->syscall);
@@ -107,8 +116,8 @@ static int add_allowed(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 		const struct rule_argument *when = &rule->when[i];
 
 		if (when->mask)
-			compare[n++] = SCMP_CMP(when->index, SCMP_CMP_MASKED_EQ, when->mask,
-				when->value == RULE_OWN_PID ? (uint64_t)getpid() : when->value);
+			compare[n++] = SCMP_CMP(
+				when->index, SCMP_CMP_MASKED_EQ, when->mask, value_of(when));
 	}
 	r = seccomp_rule_add_array(filter,
 		rule->error ? SCMP_ACT_ERRNO((uint32_t)rule->error) : SCMP_ACT_ALLOW, number, n,

@@ -6,6 +6,7 @@
 #include "wire/checksum.h"
 #include "wire/cursor.h"
 #include "wire/icmp.h"
+#include "wire/ndp.h"
 #include "wire/tcp.h"
 #include "wire/udp.h"
 
@@ -48,11 +49,8 @@ static const void *transport(const struct visit *v)
 static enum filter_result visit_arp(struct visit *v)
 {
 	const struct arp_header *arp = (const struct arp_header *)(v->frame + ETH_HEADER_LEN);
-	uint32_t sender = ntohl(ip_addr_v4(&v->packet->src).s_addr);
 
-	/* 0.0.0.0 is a probe (RFC 5227 2.1.1). */
-	if (eth_addr_is_group(&arp->sender_hardware) || sender >> 24 == IN_LOOPBACKNET ||
-		sender >> 28 >= 0xe)
+	if (!arp_sender_is_sane(arp))
 		return drop(v, COUNTER_DROP_HEADER);
 	return FILTER_PASS;
 }
@@ -162,35 +160,13 @@ static enum filter_result visit_udp(struct visit *v)
 	return FILTER_PASS;
 }
 
-/* RFC 4861 7.1.1, 7.1.2, 6.1.1: what every neighbour discovery message must fulfil. `fixed_len` is
- * the length in front of the options. */
-static enum packet_outcome ndp_check(const struct visit *v, size_t fixed_len)
+static enum filter_result visit_ndp(struct visit *v)
 {
-	const struct icmp_header *icmp = transport(v);
-	struct cursor cursor = {.at = transport(v), .left = v->packet->transport_len};
-
-	if (v->packet->ttl != 255 || icmp->code != 0)
-		return PACKET_BAD_HEADER;
-	if (!cursor_take(&cursor, fixed_len))
-		return PACKET_TRUNCATED;
-	while (cursor.left) {
-		if (cursor.left < sizeof(struct ndp_option) || cursor.at[1] == 0 ||
-			!cursor_take(&cursor, (size_t)cursor.at[1] * 8))
-			return PACKET_BAD_HEADER;
-	}
-	return PACKET_OK;
-}
-
-static enum filter_result visit_ndp(struct visit *v, size_t fixed_len)
-{
-	const struct ndp_neighbor *ndp = transport(v);
-	enum packet_outcome outcome = ndp_check(v, fixed_len);
+	enum packet_outcome outcome = ndp_check(v->frame, v->packet);
 
 	if (outcome != PACKET_OK)
 		return drop(v,
 			outcome == PACKET_TRUNCATED ? COUNTER_DROP_TRUNCATED : COUNTER_DROP_HEADER);
-	if (fixed_len == sizeof(*ndp) && ndp->target.b[0] == 0xff)
-		return drop(v, COUNTER_DROP_HEADER);
 	return FILTER_PASS;
 }
 
@@ -200,10 +176,9 @@ static enum filter_result visit_icmp6(struct visit *v)
 
 	switch (icmp->type) {
 	case ICMP6_ROUTER_SOLICITATION:
-		return visit_ndp(v, sizeof(struct icmp_header));
 	case ICMP6_NEIGHBOR_SOLICITATION:
 	case ICMP6_NEIGHBOR_ADVERTISEMENT:
-		return visit_ndp(v, sizeof(struct ndp_neighbor));
+		return visit_ndp(v);
 	case ICMP6_ROUTER_ADVERTISEMENT:
 	case ICMP6_REDIRECT:
 		/* Only we are the router here; libslirp would complain of each on standard error.

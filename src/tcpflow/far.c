@@ -18,23 +18,18 @@
 /* Pieces of `up` that one call takes to the host. */
 #define PIECES_MAX 8
 
-int tcp_far_dial(struct tcp_flow *flow, const struct ip_addr *addr, uint16_t port)
+int tcp_far_dial(struct tcp_flow *flow, const struct host_dial *dial)
 {
 	struct host *host = flow->owner->config.host;
-	const struct host_dial dial = {
-		.addr = *addr,
-		.port = port,
-		.from = policy_source(flow->owner->config.policy, addr->family),
-	};
 	const struct handle handle = {
 		.kind = HANDLE_TCP,
 		.index = flow->flow.index,
 		.generation = flow->flow.generation,
 	};
 
-	int fd = host->ops->tcp_dial(host, &dial, handle);
+	int fd = host->ops->tcp_dial(host, dial, handle);
 
-	flow->far_addr = *addr;
+	flow->far_addr = dial->addr;
 	flow->fd = MAX(fd, -1);
 	return MIN(fd, 0);
 }
@@ -47,6 +42,9 @@ static void dialing_ready(struct tcp_flow *flow, uint32_t events)
 	if (events & (EPOLLERR | EPOLLHUP))
 		host->ops->tcp_dial_result(host, flow->fd, &error);
 	else if (!(events & EPOLLOUT))
+		return;
+	/* One of this turn may still be about the nameserver that was dialled before. */
+	if (flow->is_dns && !error.error && !host->ops->is_connected(host, flow->fd))
 		return;
 	flow->error = error;
 	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);

@@ -173,15 +173,14 @@ static void set_up(struct tcp_flow *flow, struct tcpflow *tcpflow, const struct 
 static int dial(struct tcp_flow *flow, const struct ip_addr *dst, uint16_t port)
 {
 	const struct tcpflow_config *config = &flow->owner->config;
-	struct ip_addr addr;
+	struct host_dial dial = {.port = port};
 
-	switch (policy_map(config->policy, dst, port, IPPROTO_TCP, &addr)) {
+	switch (policy_map(config->policy, dst, port, IPPROTO_TCP, &dial.addr)) {
 	case POLICY_PASS:
-		return tcp_far_dial(flow, &addr, port);
+		dial.from = policy_source(config->policy, dial.addr.family);
+		return tcp_far_dial(flow, &dial);
 	case POLICY_NAMESERVER:
-		addr = config->host->ops->nameserver(
-			config->host, dst->family, config->loop->now_ns);
-		return tcp_far_dial(flow, &addr, port);
+		return tcp_nameserver_dial(flow);
 	case POLICY_UNREACHABLE:
 	default:
 		count(config->counters, COUNTER_POLICY_REFUSED);

@@ -99,7 +99,7 @@ bool tcp_take_data(struct tcp_flow *flow, const struct tcp_segment *segment);
 /* ---- far.c ---- */
 
 /* Dials; a negative errno when it failed at once. */
-int tcp_far_dial(struct tcp_flow *flow, const struct ip_addr *addr, uint16_t port);
+int tcp_far_dial(struct tcp_flow *flow, const struct host_dial *dial);
 /* Bytes of the container to the host's socket: how many were taken. */
 uint32_t tcp_far_send(struct tcp_flow *flow, const uint8_t *data, uint32_t len);
 /* Moves what can be moved, both ways, within the budget of a turn. */
@@ -107,6 +107,15 @@ void tcp_far_pump(struct tcp_flow *flow);
 
 /* Forgets what the host has sent. */
 void tcp_far_discard(struct tcp_flow *flow);
+
+/* ---- nameserver.c ---- */
+
+/* Dials the first nameserver of the host's that was not tried yet; the flow's `idle` deadline is
+ * for the next one, or for another look at who they are. 0, or a negative errno: there is none. */
+int tcp_nameserver_dial(struct tcp_flow *flow);
+/* The dial has failed as flow->error says, or took too long. Returns whether there is another one
+ * under way; else flow->error is the last one's. */
+bool tcp_nameserver_failed(struct tcp_flow *flow);
 
 /* ---- timers.c ---- */
 

@@ -52,6 +52,9 @@ static void dialing_connected(struct tcp_flow *flow, const struct tcp_segment *s
 	struct host *host = flow->owner->config.host;
 
 	host->ops->tcp_dialled(host, flow->fd, &flow->far_addr);
+	if (flow->is_dns)
+		host->ops->nameserver_said(host, &flow->far_addr, true, tcp_now_ns(flow));
+	flow->idle_ns = CLOCK_NEVER;
 	flow->far_writable = true;
 	tcp_flow_set_state(flow, TCP_SYN_RECEIVED);
 	tcp_send_syn_ack(flow);
@@ -98,11 +101,20 @@ static void dialing_failed(struct tcp_flow *flow, const struct tcp_segment *segm
 {
 	uint8_t code;
 
+	if (flow->is_dns && tcp_nameserver_failed(flow))
+		return;
 	if (unreachable_code(flow, &code))
 		tcp_send_unreachable(flow, code);
 	else if (flow->error.error != ETIMEDOUT)
 		tcp_send_reset(flow);
 	tcp_flow_close(flow);
+}
+
+/* A nameserver's turn is over. Who was silent until the end is passed on as silence. */
+static void dialing_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	flow->error = (struct host_error){.error = ETIMEDOUT};
+	dialing_failed(flow, segment);
 }
 
 /* ---- SYN_RECEIVED ---- */
@@ -448,6 +460,7 @@ static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 			[TCP_EVENT_SEGMENT] = dialing_segment,
 			[TCP_EVENT_CONNECTED] = dialing_connected,
 			[TCP_EVENT_DIAL_FAILED] = dialing_failed,
+			[TCP_EVENT_IDLE] = dialing_idle,
 		},
 	[TCP_SYN_RECEIVED] =
 		{

@@ -92,6 +92,8 @@ struct tcp_flow {
 	uint8_t n_in;            /* segments with data since we sent some */
 	uint8_t dialogue;        /* how often in a row an answer came soon, up to TCP_HABIT */
 	bool has_answered;       /* data was sent to the container */
+	bool is_dns;             /* goes to the host's nameservers, whichever stands */
+	uint8_t servers_tried;   /* bits, by their position */
 	uint32_t far_pace_s;     /* of the probes to the host, 0: its default */
 	struct host_error error; /* why dialling or a call on the socket failed */
 

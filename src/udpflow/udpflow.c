@@ -199,13 +199,6 @@ static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct 
 	udp_touch(flow);
 }
 
-static bool is_group(const struct ip_addr *addr)
-{
-	if (addr->family == AF_INET)
-		return IN_MULTICAST(ntohl(ip_addr_v4(addr).s_addr));
-	return IN6_IS_ADDR_MULTICAST(&addr->in6);
-}
-
 /* We are a hop; ingress has answered what may go no further. Groups and our own addresses are on
  * the link (RFC 1112 6.1: 1 is the default for groups). */
 static uint8_t next_ttl(const struct packet *packet)

@@ -23,3 +23,11 @@ struct arp_header {
 	be32 target_protocol;
 };
 _Static_assert(sizeof(struct arp_header) == 28, "no padding");
+
+#define ARP_FRAME_LEN (ETH_HEADER_LEN + sizeof(struct arp_header))
+
+/* Whether somebody can be meant by the sender: 0.0.0.0 is a probe's (RFC 5227 2.1.1). */
+bool arp_sender_is_sane(const struct arp_header *arp);
+
+/* The answer to `request`: what it asks for is at `mac`. A frame of ARP_FRAME_LEN bytes. */
+void arp_build_reply(uint8_t *buf, const struct arp_header *request, const struct eth_addr *mac);

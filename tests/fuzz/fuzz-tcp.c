@@ -377,7 +377,7 @@ static void operate(struct cursor *in)
 
 /* ---- the end ---- */
 
-static void be_silent(void)
+static void end_dials(void)
 {
 	for (size_t fd = 0; fd < FDS; fd++) {
 		struct far *far = &world.far[fd];
@@ -387,6 +387,12 @@ static void be_silent(void)
 		far->error = ETIMEDOUT;
 		tcpflow_host_ready(&world.tcpflow, far->handle, EPOLLERR | EPOLLHUP);
 	}
+}
+
+static void be_silent(void)
+{
+	for (int i = 0; i < HOST_NAMESERVERS_MAX; i++)
+		end_dials();
 	finish();
 	expire(world.loop.now_ns + SILENCE_NS);
 	/* What was acknowledged waits for the host as long as its kernel does. */

@@ -85,6 +85,8 @@ static int host_dial(struct host *host, const struct host_dial *dial, struct han
 {
 	int fd = 0;
 
+	struct track *track = &world.track[handle.index];
+
 	ALWAYS(dial->port && handle.index < MAX_FLOWS);
 	while (fd < FDS && world.far[fd].is_open)
 		fd++;
@@ -93,9 +95,12 @@ static int host_dial(struct host *host, const struct host_dial *dial, struct han
 	if (dial->port % 8 == 7)
 		return -EADDRNOTAVAIL;
 	world.far[fd] = (struct far){.is_open = true, .handle = handle};
-	world.track[handle.index] =
-		(struct track){.generation = handle.generation, .fd = fd, .irs = world.dial_irs};
-	world.track[handle.index].is_foreign = world.is_raw;
+	/* Else another nameserver for the same flow. */
+	if (track->generation != handle.generation || !handle.generation)
+		*track = (struct track){.generation = handle.generation,
+			.irs = world.dial_irs,
+			.is_foreign = world.is_raw};
+	track->fd = fd;
 	return fd;
 }
 
@@ -186,9 +191,27 @@ static void host_keepalive(struct host *host, int fd, unsigned int idle_s)
 	ALWAYS(idle_s);
 }
 
-static struct ip_addr host_nameserver(struct host *host, uint8_t family, int64_t now_ns)
+/* 192.0.2.53 and .54 */
+static int host_nameservers(
+	struct host *host, struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns)
 {
-	return ip_addr_of_v4((struct in_addr){htonl(0xc0000235)});
+	for (uint8_t i = 0; i < 2; i++)
+		ret[i] = (struct host_nameserver){
+			.addr = ip_addr_of_v4((struct in_addr){htonl(0xc0000235 + i)}),
+			.position = i};
+	return 2;
+}
+
+static void host_nameserver_said(
+	struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns)
+{
+	ALWAYS(addr->family == AF_INET);
+}
+
+/* No event comes before. */
+static bool host_is_connected(struct host *host, int fd)
+{
+	return far_of(fd)->is_open;
 }
 
 /* Its peer's kernel has taken all. */
@@ -208,7 +231,9 @@ static const struct host_ops host_ops = {
 	.tcp_reset = host_close,
 	.tcp_keepalive = host_keepalive,
 	.tcp_has_unacknowledged = host_has_unacknowledged,
-	.nameserver = host_nameserver,
+	.nameservers = host_nameservers,
+	.nameserver_said = host_nameserver_said,
+	.is_connected = host_is_connected,
 };
 
 /* ---- what is sent to the container ---- */

@@ -460,11 +460,22 @@ static void host_keepalive(struct host *host, int fd, unsigned int idle_s)
 	MUST(far->world, idle_s && idle_s < 32768); /* as Linux bounds it */
 }
 
-static struct ip_addr host_nameserver(struct host *host, uint8_t family, int64_t now)
+static int host_nameservers(
+	struct host *host, struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns)
 {
-	(void)host;
-	(void)now;
-	return ip_addr_of_v4((struct in_addr){htonl(INADDR_LOOPBACK)});
+	ret[0] = (struct host_nameserver){
+		.addr = ip_addr_of_v4((struct in_addr){htonl(INADDR_LOOPBACK)})};
+	return 1;
+}
+
+static void host_nameserver_said(
+	struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns)
+{
+}
+
+static bool host_is_connected(struct host *host, int fd)
+{
+	return far_of(host, fd)->state == FAR_UP;
 }
 
 /* Its peer's kernel has taken all. */
@@ -484,5 +495,7 @@ const struct host_ops world_host_ops = {
 	.tcp_reset = host_reset,
 	.tcp_keepalive = host_keepalive,
 	.tcp_has_unacknowledged = host_has_unacknowledged,
-	.nameserver = host_nameserver,
+	.nameservers = host_nameservers,
+	.nameserver_said = host_nameserver_said,
+	.is_connected = host_is_connected,
 };

@@ -18,7 +18,8 @@ static uint32_t take_dial_outcome(
 	struct host_error *error = &c->socket->dial_error;
 
 	*error = (struct host_error){0};
-	if (!strcmp(word, "connected"))
+	c->socket->is_connected = !strcmp(word, "connected");
+	if (c->socket->is_connected)
 		return EPOLLOUT;
 	error->error = words_errno(script, words);
 	if (words_accept(words, "icmp")) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "world.h"
+#include "dgram.h"
 
 /* So that a descriptor is no index by accident. */
 #define FD_BASE 1000
@@ -67,7 +67,7 @@ static void log_call(struct host *host, struct socket *s, enum outcome_kind kind
 static int fake_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
 	struct world *world = container_of(host, struct world, host);
-	struct conversation *c = world->speaking;
+	struct conversation *c = world_find(world, handle);
 	const struct outcome out = {.kind = OUT_DIAL, .addr = dial->addr, .port = dial->port};
 	int error = world->dial_error;
 
@@ -197,13 +197,33 @@ static void fake_keepalive(struct host *host, int fd, unsigned int idle_s)
 	log_call(host, socket_of(host, fd, true), OUT_KEEPALIVE, idle_s);
 }
 
-static struct ip_addr fake_nameserver(struct host *host, uint8_t family, int64_t now_ns)
+/* Those that have failed come last, for ever. */
+static int fake_nameservers(
+	struct host *host, struct host_nameserver ret[HOST_NAMESERVERS_MAX], int64_t now_ns)
 {
-	struct in6_addr v6 = {.s6_addr = {0x20, 0x01, 0x0d, 0xb8, [15] = 0x53}};
+	struct world *world = container_of(host, struct world, host);
+	int n = 0;
 
-	if (family == AF_INET6)
-		return ip_addr_of_v6(&v6);
-	return ip_addr_of_v4((struct in_addr){htonl(0xc0000235)}); /* 192.0.2.53 */
+	for (int shunned = 0; shunned < 2; shunned++)
+		for (int i = 0; i < world->n_nameservers; i++)
+			if (world->is_shunned[i] == shunned)
+				ret[n++] = world->nameservers[i];
+	return n ? n : -EAGAIN;
+}
+
+static void fake_nameserver_said(
+	struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns)
+{
+	struct world *world = container_of(host, struct world, host);
+
+	for (int i = 0; i < world->n_nameservers; i++)
+		if (IN6_ARE_ADDR_EQUAL(&world->nameservers[i].addr.in6, &addr->in6))
+			world->is_shunned[i] = !answered;
+}
+
+static bool fake_is_connected(struct host *host, int fd)
+{
+	return socket_of(host, fd, false)->is_connected;
 }
 
 /* Its peer's kernel has taken all. */
@@ -223,5 +243,13 @@ const struct host_ops world_host_ops = {
 	.tcp_reset = fake_reset,
 	.tcp_keepalive = fake_keepalive,
 	.tcp_has_unacknowledged = fake_has_unacknowledged,
-	.nameserver = fake_nameserver,
+	.nameservers = fake_nameservers,
+	.nameserver_said = fake_nameserver_said,
+	.is_connected = fake_is_connected,
+	.change = dgram_host_change,
+	.dgram_open = dgram_host_open,
+	.dgram_close = dgram_host_close,
+	.dgram_send = dgram_host_send,
+	.dgram_recv = dgram_host_recv,
+	.dgram_error = dgram_host_error,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "world.h"
+#include "dgram.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -59,6 +59,10 @@ static int fake_link_send(struct link *link, const struct iovec *iov, int n_iov)
 			world_fail(world, "a frame above all bounds");
 		memcpy(buf + len, iov[i].iov_base, iov[i].iov_len);
 		len += iov[i].iov_len;
+	}
+	if (world->dgrams) {
+		dgrams_take_frame(world, buf, len);
+		return 0;
 	}
 	c = frame_check(world, buf, len, &out, &fault);
 	if (!c || fault)
@@ -148,6 +152,8 @@ void world_init(struct world *world, const struct world_config *config)
 	world->tcpflow.trace_arg = world;
 	world->is_tracing = true;
 	set_clock(world, config->our_isn);
+	if (world->dgrams)
+		dgrams_start(world, config);
 }
 
 void world_check_clean(struct world *world)
@@ -161,13 +167,23 @@ void world_check_clean(struct world *world)
 		world_fail(world, "buffers are left in use");
 	if (world->tcpflow.n_half_open)
 		world_fail(world, "%u half-open flows are left", world->tcpflow.n_half_open);
+	if (world->dgrams)
+		dgrams_check_clean(world);
+}
+
+void world_stop(struct world *world)
+{
+	if (world->is_done)
+		return;
+	tcpflow_done(&world->tcpflow);
+	if (world->dgrams)
+		dgrams_stop(world);
+	world->is_done = true;
 }
 
 void world_done(struct world *world)
 {
-	if (!world->is_done)
-		tcpflow_done(&world->tcpflow);
-	world->is_done = true;
+	world_stop(world);
 	ingress_done(&world->ingress);
 	if (world->loop.timers.root)
 		world_fail(world, "a timer is left armed");
@@ -198,7 +214,6 @@ void world_near_input(struct world *world, struct conversation *c, const struct 
 	struct packet packet;
 
 	note_near(c, frame);
-	world->speaking = c;
 	switch (ingress_frame(&world->ingress, world->buf, len, world->loop.now_ns, &packet,
 		answer + LINK_HEADER_LEN, &answer_len)) {
 	case INGRESS_TCP:
@@ -241,8 +256,9 @@ void world_finish_turn(struct world *world)
 	for (int n = 0; again; n++) {
 		if (n == TURNS_MAX)
 			world_fail(world, "goes round without end");
-		if (!world->is_done)
-			again = tcpflow_finish(&world->tcpflow);
+		again = !world->is_done && tcpflow_finish(&world->tcpflow);
+		if (world->dgrams && !world->is_done)
+			again |= dgrams_finish(world);
 		again |= kernels_step(world);
 	}
 }
@@ -298,6 +314,20 @@ struct tcp_flow *world_flow(struct world *world, const struct conversation *c)
 	struct flow *flow = flow_table_find(&world->tcpflow.table, &flow_key);
 
 	return flow ? container_of(flow, struct tcp_flow, flow) : NULL;
+}
+
+struct conversation *world_find(struct world *world, struct handle handle)
+{
+	const struct flow *flow =
+		flow_table_get(&world->tcpflow.table, handle.index, handle.generation);
+
+	for (int i = 0; i < world->n_conversations; i++) {
+		const struct tcp_flow *known = world_flow(world, &world->conversations[i]);
+
+		if (known && &known->flow == flow)
+			return &world->conversations[i];
+	}
+	world_fail(world, "a handle of no flow");
 }
 
 static size_t describe_segment(const struct outcome *out, char *text, size_t size)

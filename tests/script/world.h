@@ -86,7 +86,7 @@ struct conversation {
 
 /* A socket of the fake host. */
 struct socket {
-	bool is_open, is_dialled, is_shut, is_quiet, is_eof;
+	bool is_open, is_connected, is_dialled, is_shut, is_quiet, is_eof;
 	struct conversation *conversation;
 	struct handle handle;
 	uint64_t n_sent, n_given, n_there; /* bytes: taken from us, given to us, to be given */
@@ -95,8 +95,11 @@ struct socket {
 	struct host_error dial_error;
 };
 
+struct dgrams;
+
 struct world {
 	struct tcpflow tcpflow;
+	struct dgrams *dgrams; /* NULL: the script is one of TCP */
 	struct loop loop;
 	int64_t begin_ns;
 	struct counters counters;
@@ -107,10 +110,12 @@ struct world {
 	struct host host;
 	int link_error; /* what sending gives, 0: it works */
 	int dial_error; /* what the next dial gives */
+	struct host_nameserver nameservers[HOST_NAMESERVERS_MAX];
+	bool is_shunned[HOST_NAMESERVERS_MAX]; /* by their position: tried last */
+	int n_nameservers;                     /* 0: they are being looked for */
 	bool is_done;
 	struct conversation conversations[CONVERSATIONS_MAX];
 	int n_conversations;
-	struct conversation *speaking; /* whose frame is being looked at */
 	struct socket sockets[SOCKETS_MAX];
 	int n_sockets;
 	bool is_visited[N_TCP_STATES][N_TCP_EVENTS];
@@ -147,6 +152,8 @@ struct world_config {
 void world_init(struct world *world, const struct world_config *config);
 /* Nothing is left of anything, or the script fails. */
 void world_check_clean(struct world *world);
+/* The relay ends here. */
+void world_stop(struct world *world);
 void world_done(struct world *world);
 /* Prints where and why the script failed, and exits. */
 _Noreturn void world_fail(struct world *world, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -163,6 +170,8 @@ void world_go(struct world *world, int64_t now_ns);
 
 struct conversation *world_converse(struct world *world, const struct ip_addr *near,
 	uint16_t near_port, const struct ip_addr *far, uint16_t far_port);
+/* Whose flow this is. */
+struct conversation *world_find(struct world *world, struct handle handle);
 /* NULL: there is none. */
 struct tcp_flow *world_flow(struct world *world, const struct conversation *conversation);
 void outcome_describe(const struct outcome *outcome, char *text, size_t size);

@@ -92,6 +92,16 @@ static inline int ask_and_wait(struct relay *relay, const struct agent_socket *w
 	return answers.last_fd;
 }
 
+static inline int ask_resolv_conf(struct relay *relay, struct answers *answers)
+{
+	int r;
+
+	answers->sent_is_over = false;
+	r = agent_client_resolv_conf(&relay->client, done, answers, 0);
+	answers->sent_is_over = true;
+	return r;
+}
+
 static inline void relay_init(struct relay *relay)
 {
 	g_assert_cmpint(loop_init(&relay->loop), ==, 0);

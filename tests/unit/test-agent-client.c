@@ -3,7 +3,10 @@
  * that the test plays; no namespaces. */
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <sys/capability.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "tests/support/container.h"
 #include "tests/support/relay.h"
@@ -97,11 +100,15 @@ static void test_strange_replies(void)
 	reply_with(peer, AGENT_TAP, id, 0, peer);
 	turn_once(&relay);
 	g_assert_cmpuint(*n_errors, ==, 2);
+	/* The reply to another question. */
+	reply_with(peer, AGENT_RESOLV_CONF_REPLY, id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpuint(*n_errors, ==, 3);
 	/* No message at all. */
 	reply_with(peer, 77, id, 0, peer);
 	g_assert_cmpint(send(peer, "short", 5, 0), ==, 5);
 	turn_once(&relay);
-	g_assert_cmpuint(*n_errors, ==, 4);
+	g_assert_cmpuint(*n_errors, ==, 5);
 	g_assert_cmpint(answers.n, ==, 0);
 	g_assert_cmpint(count_fds(), ==, n_fds);
 	/* The right one at last; and it is answered once. */
@@ -112,9 +119,34 @@ static void test_strange_replies(void)
 	reply_with(peer, AGENT_SOCKET_REPLY, id, 0, peer);
 	turn_once(&relay);
 	g_assert_cmpint(answers.n, ==, 1);
-	g_assert_cmpuint(*n_errors, ==, 5);
+	g_assert_cmpuint(*n_errors, ==, 6);
 	g_assert_cmpint(count_fds(), ==, n_fds);
 	close(peer);
+	relay_done(&relay);
+}
+
+static void test_resolv_conf(void)
+{
+	struct answers answers = {0};
+	struct agent_message message;
+	struct relay relay;
+	int peer = relay_start_played(&relay), n_fds = count_fds(), fd;
+
+	g_assert_cmpint(ask_resolv_conf(&relay, &answers), ==, 0);
+	g_assert_cmpint(agent_recv(peer, &message, &fd), ==, 0);
+	g_assert_cmpint(message.type, ==, AGENT_RESOLV_CONF);
+	g_assert_cmpint(fd, ==, -1);
+	reply_with(peer, AGENT_SOCKET_REPLY, message.id, 0, peer); /* it did not ask for that */
+	turn_once(&relay);
+	g_assert_cmpint(answers.n, ==, 0);
+	reply_with(peer, AGENT_RESOLV_CONF_REPLY, message.id, 0, peer);
+	turn_once(&relay);
+	g_assert_cmpint(answers.n, ==, 1);
+	g_assert_cmpint(answers.last_fd, >=, 0);
+	g_assert_cmpint(count_fds(), ==, n_fds);
+	close(peer);
+	turn_once(&relay);
+	g_assert_cmpint(ask_resolv_conf(&relay, &answers), ==, -EPIPE);
 	relay_done(&relay);
 }
 
@@ -306,6 +338,14 @@ static void test_ask_from_answer(void)
 	relay_done(&relay);
 }
 
+static void drop_capabilities(void)
+{
+	cap_t none = cap_init();
+
+	g_assert_cmpint(cap_set_proc(none), ==, 0);
+	cap_free(none);
+}
+
 /* An agent without a container, in a child; the test is its relay. */
 static pid_t serve_in_child(int *ret_sock, rlim_t max_fds)
 {
@@ -319,11 +359,119 @@ static pid_t serve_in_child(int *ret_sock, rlim_t max_fds)
 
 		close(socks[0]);
 		setrlimit(RLIMIT_NOFILE, &limit);
+		drop_capabilities();
 		_exit(agent_serve(socks[1]) == 0 ? 0 : 1);
 	}
 	close(socks[1]);
 	*ret_sock = socks[0];
 	return pid;
+}
+
+static int make_nothing(void)
+{
+	return 0;
+}
+
+static int make_file(void)
+{
+	int fd = open("/etc/resolv.conf", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	return write(fd, "nameserver 192.0.2.1\n", 21) == 21 ? close(fd) : -1;
+}
+
+static int make_fifo(void)
+{
+	return mkfifo("/etc/resolv.conf", 0644);
+}
+
+static int make_folder(void)
+{
+	return mkdir("/etc/resolv.conf", 0755);
+}
+
+static int make_loop(void)
+{
+	return symlink("resolv.conf", "/etc/resolv.conf");
+}
+
+static int make_dangling(void)
+{
+	return symlink("/run/none/there", "/etc/resolv.conf");
+}
+
+static int make_link(void)
+{
+	return symlink("/etc/elsewhere/real", "/etc/resolv.conf") ||
+		mkdir("/etc/elsewhere", 0755) || make_file();
+}
+
+static int make_unreadable(void)
+{
+	return make_file() || chmod("/etc/resolv.conf", 0);
+}
+
+static void assert_resolv_conf(int sock, uint32_t id, int expected)
+{
+	struct agent_message message = {.type = AGENT_RESOLV_CONF, .id = id};
+	char text[64];
+	int fd;
+
+	g_assert_cmpint(agent_send(sock, &message, -1), ==, 0);
+	g_assert_cmpint(agent_recv(sock, &message, &fd), ==, 0);
+	g_assert_cmpint(message.type, ==, AGENT_RESOLV_CONF_REPLY);
+	g_assert_cmpuint(message.id, ==, id);
+	g_assert_cmpint(message.error, ==, expected);
+	g_assert_true((fd >= 0) == (expected == 0));
+	if (fd < 0)
+		return;
+	g_assert_cmpint(read(fd, text, sizeof(text)), ==, 21);
+	g_assert_cmpint(fcntl(fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
+	g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+}
+
+/* In a container's user namespace and a mount namespace of its own. */
+static void serve_resolv_conf(void *arg)
+{
+	static const struct {
+		int (*make)(void);
+		int error;
+	} cases[] = {
+		{make_nothing, -ENOENT},
+		{make_file, 0},
+		{make_fifo, -EINVAL},
+		{make_folder, -EINVAL},
+		{make_loop, -ELOOP},
+		{make_dangling, -ENOENT},
+		{make_link, 0},
+		{make_unreadable, -EACCES},
+	};
+	pid_t pid;
+	int sock;
+
+	if (unshare(CLONE_NEWNS) < 0)
+		_exit(EXIT_SKIP);
+	for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (mount("none", "/etc", "tmpfs", 0, NULL) < 0)
+			_exit(EXIT_SKIP);
+		g_assert_cmpint(cases[i].make(), ==, 0);
+		pid = serve_in_child(&sock, 64);
+		assert_resolv_conf(sock, i, cases[i].error);
+		close(sock);
+		assert_exits(pid, 0);
+		g_assert_cmpint(umount("/etc"), ==, 0);
+	}
+}
+
+static void test_serve_resolv_conf(void)
+{
+	struct container c;
+
+	if (!container_start(&c))
+		return;
+	if (!run_in(&c, serve_resolv_conf, NULL))
+		g_test_skip("no mount namespace");
+	container_stop(&c);
 }
 
 static void assert_reply(int sock, uint32_t id, int expected)
@@ -428,11 +576,13 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/agent-serve/requests", test_serve_requests);
+	g_test_add_func("/agent-serve/resolv-conf", test_serve_resolv_conf);
 	g_test_add_func("/agent-serve/malformed", test_serve_malformed);
 	g_test_add_func("/agent-serve/without-descriptors", test_serve_without_descriptors);
 	g_test_add_func("/agent-client/killed-before-sending", test_killed_before_sending);
 	g_test_add_func("/agent-client/no-agent", test_no_agent);
 	g_test_add_func("/agent-client/strange-replies", test_strange_replies);
+	g_test_add_func("/agent-client/resolv-conf", test_resolv_conf);
 	g_test_add_func("/agent-client/strange-errors", test_strange_errors);
 	g_test_add_func("/agent-client/no-room", test_no_room);
 	g_test_add_func("/agent-client/two-descriptors", test_two_descriptors);

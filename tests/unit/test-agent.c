@@ -173,6 +173,29 @@ static void test_thousand_sockets(void)
 	container_stop(&c);
 }
 
+/* With all that the agent has given up. What the machine has there is its own affair. */
+static void test_resolv_conf(void)
+{
+	struct answers answers = {0};
+	struct container c;
+	struct relay relay;
+	struct stat st;
+	int expected = stat("/etc/resolv.conf", &st) < 0 ? -errno : 0;
+
+	if (!relay_start(&relay, &c))
+		return;
+	if (expected == 0 && !S_ISREG(st.st_mode))
+		expected = -EINVAL;
+	for (int i = 0; i < 100; i++) {
+		g_assert_cmpint(ask_resolv_conf(&relay, &answers), ==, 0);
+		turn_until(&relay, &answers, i + 1);
+		g_assert_cmpint(MIN(answers.last_fd, 0), ==, expected);
+	}
+	g_assert_cmpint(ask_and_wait(&relay, &tcp4), >=, 0); /* it is alive and well */
+	relay_done(&relay);
+	container_stop(&c);
+}
+
 static void test_flood(void)
 {
 	struct answers answers = {0};
@@ -574,6 +597,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/agent/tap", test_tap);
 	g_test_add_func("/agent/thousand-sockets", test_thousand_sockets);
+	g_test_add_func("/agent/resolv-conf", test_resolv_conf);
 	g_test_add_func("/agent/flood", test_flood);
 	g_test_add_func("/agent/killed-in-between", test_killed_in_between);
 	g_test_add_func("/agent/ignores-signals", test_ignores_signals);

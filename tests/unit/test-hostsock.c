@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "host/hostsock.h"
 #include "tests/support/container.h"
+#include "tests/support/interfaces.h"
 
 #define OURS4      "192.0.2.1" /* on lo */
 #define OURS6      "fd00:1::1"
@@ -39,79 +40,6 @@ static int n_fds_before, tun;
 static const struct handle handle = {.kind = HANDLE_TCP, .index = 77, .generation = 0x123456};
 
 /* ---- the namespace ---- */
-
-static struct ip_addr addr_of(const char *address)
-{
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (inet_pton(AF_INET, address, &v4) == 1)
-		return ip_addr_of_v4(v4);
-	g_assert_cmpint(inet_pton(AF_INET6, address, &v6), ==, 1);
-	return ip_addr_of_v6(&v6);
-}
-
-static struct ifreq request_for(const char *name)
-{
-	struct ifreq ifr = {0};
-
-	g_strlcpy(ifr.ifr_name, name, sizeof(ifr.ifr_name));
-	return ifr;
-}
-
-static void interface_up(const char *name)
-{
-	cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = request_for(name);
-
-	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
-	g_assert_cmpint(ioctl(fd, SIOCSIFFLAGS, &ifr), ==, 0);
-}
-
-static void add_address4(const char *name, const char *address, const char *mask)
-{
-	cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = request_for(name);
-	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
-
-	in->sin_family = AF_INET;
-	inet_pton(AF_INET, address, &in->sin_addr);
-	g_assert_cmpint(ioctl(fd, SIOCSIFADDR, &ifr), ==, 0);
-	inet_pton(AF_INET, mask, &in->sin_addr);
-	g_assert_cmpint(ioctl(fd, SIOCSIFNETMASK, &ifr), ==, 0);
-}
-
-/* The kernel looks for duplicates in the background, also where there can be none. */
-static void wait_for_address6(const struct in6_addr *addr, int ifindex)
-{
-	const struct sockaddr_in6 sa = {
-		.sin6_family = AF_INET6, .sin6_addr = *addr, .sin6_scope_id = (uint32_t)ifindex};
-	cleanup_fd int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int64_t until_ns = clock_now_ns() + TIMEOUT_NS;
-
-	while (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		g_assert_cmpint(errno, ==, EADDRNOTAVAIL);
-		g_assert_cmpint(clock_now_ns(), <, until_ns);
-		g_usleep(1000);
-	}
-}
-
-/* False: the machine is without IPv6. */
-static bool add_address6(const char *name, const char *address, uint32_t prefix)
-{
-	cleanup_fd int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct {
-		struct in6_addr addr;
-		uint32_t prefix;
-		int ifindex;
-	} request = {.prefix = prefix, .ifindex = (int)if_nametoindex(name)};
-
-	inet_pton(AF_INET6, address, &request.addr);
-	if (fd < 0 || ioctl(fd, SIOCSIFADDR, &request) < 0)
-		return false;
-	wait_for_address6(&request.addr, request.ifindex);
-	return true;
-}
 
 static void set_up(void)
 {
@@ -858,7 +786,14 @@ static void test_give_up(void *arg)
 	tear_down();
 }
 
-/* A link-local nameserver is behind the interface that resolv.conf names. */
+static int dial_scope(uint32_t scope)
+{
+	const struct host_dial dial = {.addr = addr_of("fe80::9"), .scope = scope, .port = 53};
+
+	return host->ops->tcp_dial(host, &dial, handle);
+}
+
+/* A link-local nameserver is behind an interface. */
 static void test_scope(void *arg)
 {
 	int fd;
@@ -866,11 +801,9 @@ static void test_scope(void *arg)
 	set_up();
 	if (!open_tun(true) || !add_address6(TUN, "fe80::1", 64))
 		_exit(EXIT_SKIP);
-	g_assert_cmpint(dial_from("fe80::9", 53, NULL), ==, -EINVAL);
-	strcpy(hostsock.resolver.zone6, "no-such-if");
-	g_assert_cmpint(dial_from("fe80::9", 53, NULL), ==, -EINVAL);
-	strcpy(hostsock.resolver.zone6, TUN);
-	fd = dial_from("fe80::9", 53, NULL);
+	g_assert_cmpint(dial_scope(0), ==, -EINVAL);
+	g_assert_cmpint(dial_scope(4711), <, 0);
+	fd = dial_scope(if_nametoindex(TUN));
 	g_assert_cmpint(fd, >=, 0);
 	expect_segment();
 	g_assert_cmphex(get16(packet.b + 24), ==, 0xfe80);

@@ -332,6 +332,12 @@ static void agent_keeps_little(const void *data)
 #endif
 	check(is_refused(unlinkat(AT_FDCWD, "/nowhere", 0)));
 	check(NETNS_HELPER_SANITIZED || is_refused(open("/etc/passwd", O_RDONLY)));
+	check(NETNS_HELPER_SANITIZED || is_refused(open("/etc/resolv.conf", O_RDONLY)));
+	check(openat(AT_FDCWD, sandbox_resolv_conf, O_RDONLY | O_CLOEXEC) >= 0 || errno != ENOSYS);
+	check(NETNS_HELPER_SANITIZED ||
+		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_RDWR | O_CLOEXEC)));
+	check(NETNS_HELPER_SANITIZED ||
+		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_PATH | O_CLOEXEC)));
 }
 
 static void agent_has_no_capability(const void *data)

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/gateway.h"
+
+#include "base/util.h"
+#include "gateway/own.h"
+#include "wire/arp.h"
+#include "wire/checksum.h"
+#include "wire/icmp.h"
+#include "wire/ip4.h"
+#include "wire/ip6.h"
+#include "wire/ndp.h"
+
+#define ECHO_TTL 64
+
+/* One packet of the container. */
+struct visit {
+	struct gateway *gateway;
+	const uint8_t *frame;
+	const struct packet *packet;
+	int64_t now_ns;
+};
+
+void gateway_init(struct gateway *gateway, const struct policy *policy, struct egress *egress,
+	const struct siphash_key *key, struct counters *counters)
+{
+	gateway->policy = policy;
+	gateway->egress = egress;
+	gateway->counters = counters;
+	neighbor_table_init(&gateway->neighbors, policy, key);
+}
+
+static enum gateway_result drop(const struct visit *v, enum counter reason)
+{
+	count(v->gateway->counters, reason);
+	return GATEWAY_TAKEN;
+}
+
+static void learn(const struct visit *v, const struct ip_addr *addr, const struct eth_addr *mac)
+{
+	neighbor_learn(&v->gateway->neighbors, addr, mac, v->now_ns);
+}
+
+static enum own_address own_address(const struct visit *v, const struct ip_addr *addr)
+{
+	return own_address_of(v->gateway->policy, addr);
+}
+
+static const struct eth_header *eth_of(const struct visit *v)
+{
+	return (const struct eth_header *)v->frame;
+}
+
+static const void *transport(const struct visit *v)
+{
+	return v->frame + v->packet->transport_offset;
+}
+
+/* Nobody is to believe a neighbour that says it had an address of ours. */
+static enum gateway_result passed_unless_ours(const struct visit *v, const struct ip_addr *addr)
+{
+	return own_address(v, addr) == OWN_NONE ? GATEWAY_PASSED : GATEWAY_TAKEN;
+}
+
+/* ---- ARP ---- */
+
+/* Also a probe (RFC 5227 2.1.1) and whoever announces an address of ours: there is a conflict, and
+ * this says so. */
+static void answer_arp(const struct visit *v, const struct arp_header *request)
+{
+	struct eth_addr mac = egress_mac(&v->packet->dst);
+	uint8_t reply[ARP_FRAME_LEN];
+
+	arp_build_reply(reply, request, &mac);
+	egress_frame(v->gateway->egress, reply, sizeof(reply));
+}
+
+static enum gateway_result visit_arp(const struct visit *v)
+{
+	const struct arp_header *arp = (const struct arp_header *)(v->frame + ETH_HEADER_LEN);
+
+	if (!arp_sender_is_sane(arp))
+		return drop(v, COUNTER_DROP_HEADER);
+	learn(v, &v->packet->src, &arp->sender_hardware);
+	if (be16_get(arp->opcode) == ARP_REPLY)
+		return passed_unless_ours(v, &v->packet->src);
+	if (own_address(v, &v->packet->dst) != OWN_NONE) {
+		answer_arp(v, arp);
+		return GATEWAY_TAKEN;
+	}
+	/* An announcement (RFC 5227 3) is for whoever keeps a table. */
+	return be32_get(arp->sender_protocol) == be32_get(arp->target_protocol) ? GATEWAY_PASSED
+										: GATEWAY_TAKEN;
+}
+
+/* ---- neighbour discovery ---- */
+
+static struct ip_addr target_of(const struct visit *v)
+{
+	const struct ndp_neighbor *ndp = transport(v);
+	struct in6_addr target;
+
+	memcpy(&target, &ndp->target, sizeof(target));
+	return ip_addr_of_v6(&target);
+}
+
+/* RFC 4861 7.2.4. Whoever asks from :: is about to take the address (RFC 4862 5.4): all must hear
+ * whose it is. */
+static void advertise(const struct visit *v, const struct ip_addr *target, enum own_address own)
+{
+	static const struct eth_addr all_nodes_mac = {{0x33, 0x33, 0, 0, 0, 1}};
+	static const struct in6_addr all_nodes = {{{0xff, 2, [15] = 1}}};
+	bool is_dad = IN6_IS_ADDR_UNSPECIFIED(&v->packet->src.in6);
+	struct egress_head head = {
+		.dst_mac = is_dad ? all_nodes_mac : eth_of(v)->src,
+		.src_mac = egress_mac(target),
+		.src = *target,
+		.dst = is_dad ? ip_addr_of_v6(&all_nodes) : v->packet->src,
+		.ttl = NDP_HOP_LIMIT,
+	};
+	uint32_t flags =
+		NDP_OVERRIDE | (own == OWN_GATEWAY ? NDP_ROUTER : 0) | (is_dad ? 0 : NDP_SOLICITED);
+	struct ndp_advertisement message;
+	const struct iovec iov = {&message, sizeof(message)};
+
+	if (!is_dad)
+		(void)ndp_link_address(v->frame, v->packet, NDP_OPTION_SOURCE, &head.dst_mac);
+	ndp_build_advertisement(&message, &target->in6, &head.src_mac, flags);
+	egress_send(v->gateway->egress, &head, IPPROTO_ICMPV6, &iov, 1);
+}
+
+static enum gateway_result visit_neighbor_solicitation(const struct visit *v)
+{
+	struct ip_addr target = target_of(v);
+	enum own_address own = own_address(v, &target);
+	struct eth_addr mac;
+
+	if (ndp_link_address(v->frame, v->packet, NDP_OPTION_SOURCE, &mac))
+		learn(v, &v->packet->src, &mac);
+	if (own != OWN_NONE)
+		advertise(v, &target, own);
+	return GATEWAY_TAKEN;
+}
+
+static enum gateway_result visit_neighbor_advertisement(const struct visit *v)
+{
+	struct ip_addr target = target_of(v);
+	struct eth_addr mac;
+
+	if (ndp_link_address(v->frame, v->packet, NDP_OPTION_TARGET, &mac))
+		learn(v, &target, &mac);
+	return passed_unless_ours(v, &target);
+}
+
+static enum gateway_result visit_router_solicitation(const struct visit *v)
+{
+	struct eth_addr mac;
+
+	if (ndp_link_address(v->frame, v->packet, NDP_OPTION_SOURCE, &mac))
+		learn(v, &v->packet->src, &mac);
+	return GATEWAY_PASSED;
+}
+
+static enum gateway_result visit_ndp(
+	const struct visit *v, enum gateway_result (*visit)(const struct visit *v))
+{
+	enum packet_outcome outcome = ndp_check(v->frame, v->packet);
+
+	if (outcome != PACKET_OK)
+		return drop(v,
+			outcome == PACKET_TRUNCATED ? COUNTER_DROP_TRUNCATED : COUNTER_DROP_HEADER);
+	return visit(v);
+}
+
+/* ---- echo ---- */
+
+static uint8_t tos_of(const struct visit *v)
+{
+	const uint8_t *ip = v->frame + v->packet->ip_offset;
+
+	if (v->packet->ethertype == ETH_TYPE_IP4)
+		return ((const struct ip4_header *)ip)->tos;
+	return (uint8_t)(be32_get(((const struct ip6_header *)ip)->version_class_flow) >> 20);
+}
+
+/* Without its service the DNS address is one like others. */
+static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
+{
+	enum own_address own = own_address(v, &v->packet->dst);
+	const struct egress_head head = {
+		.dst_mac = eth_of(v)->src,
+		.src_mac = egress_mac(&v->packet->dst),
+		.src = v->packet->dst,
+		.dst = v->packet->src,
+		.ttl = ECHO_TTL,
+		.tos = tos_of(v),
+	};
+	struct icmp_header icmp;
+	const uint8_t *data = (const uint8_t *)transport(v) + sizeof(icmp);
+	const struct iovec iov[] = {
+		{&icmp, sizeof(icmp)},
+		{(void *)(uintptr_t)data, v->packet->transport_len - sizeof(icmp)},
+	};
+
+	if (own == OWN_NONE || (own == OWN_DNS && !v->gateway->policy->dns_enabled))
+		return GATEWAY_PASSED;
+	memcpy(&icmp, transport(v), sizeof(icmp));
+	icmp.type = reply_type;
+	icmp.code = 0;
+	egress_send(v->gateway->egress, &head, v->packet->protocol, iov, ARRAY_SIZE(iov));
+	return GATEWAY_TAKEN;
+}
+
+/* ---- dispatch ---- */
+
+/* What is answered or sent on gets a new checksum, which must not hide a wrong one. */
+static bool checksum_is_right(const struct visit *v)
+{
+	const struct packet *packet = v->packet;
+	struct ip6_addr src, dst;
+	uint64_t sum = 0;
+
+	if (packet->ethertype == ETH_TYPE_IP6) {
+		memcpy(&src, &packet->src.in6, sizeof(src));
+		memcpy(&dst, &packet->dst.in6, sizeof(dst));
+		sum = checksum_pseudo6(&src, &dst, IPPROTO_ICMPV6, packet->transport_len);
+	}
+	sum = checksum_add(sum, transport(v), packet->transport_len);
+	return be16_get(checksum_finish(sum)) == 0;
+}
+
+static enum gateway_result visit_icmp4(const struct visit *v)
+{
+	const struct icmp_header *icmp = transport(v);
+
+	return icmp->type == ICMP_ECHO ? visit_echo(v, ICMP_ECHO_REPLY) : GATEWAY_PASSED;
+}
+
+static enum gateway_result visit_icmp6(const struct visit *v)
+{
+	const struct icmp_header *icmp = transport(v);
+
+	switch (icmp->type) {
+	case ICMP6_ECHO_REQUEST:
+		return visit_echo(v, ICMP6_ECHO_REPLY);
+	case ICMP6_NEIGHBOR_SOLICITATION:
+		return visit_ndp(v, visit_neighbor_solicitation);
+	case ICMP6_NEIGHBOR_ADVERTISEMENT:
+		return visit_ndp(v, visit_neighbor_advertisement);
+	case ICMP6_ROUTER_SOLICITATION:
+		return visit_ndp(v, visit_router_solicitation);
+	case ICMP6_ROUTER_ADVERTISEMENT:
+	case ICMP6_REDIRECT:
+		/* Only we are the router here. */
+		return drop(v, COUNTER_DROP_HEADER);
+	default:
+		return GATEWAY_PASSED;
+	}
+}
+
+enum gateway_result gateway_input(
+	struct gateway *gateway, const uint8_t *frame, const struct packet *packet, int64_t now_ns)
+{
+	const struct visit v = {gateway, frame, packet, now_ns};
+
+	if (packet->ethertype == ETH_TYPE_ARP)
+		return visit_arp(&v);
+	if (packet->protocol != (packet->ethertype == ETH_TYPE_IP4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+		return GATEWAY_PASSED;
+	if (packet->transport_len < sizeof(struct icmp_header))
+		return drop(&v, COUNTER_DROP_TRUNCATED);
+	if (!checksum_is_right(&v))
+		return drop(&v, COUNTER_DROP_CHECKSUM);
+	return packet->ethertype == ETH_TYPE_IP4 ? visit_icmp4(&v) : visit_icmp6(&v);
+}
