@@ -246,8 +246,6 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_TARGET:
 		end_with(relay, RELAY_TARGET_GONE);
 		break;
-	case HANDLE_UDP:
-	case HANDLE_PING:
 	case HANDLE_NONE:
 		break;
 	}
