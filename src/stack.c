@@ -12,7 +12,7 @@
 #define TCP_FLOWS_MAX 1000000
 /* Descriptors that they leave to the rest; at most a quarter of what there is. */
 #define TCP_RESERVE 64
-/* Mappings beyond which the silent ones give way; at most a quarter of all descriptors. */
+/* Mappings beyond which the silent ones give way; at most half of all descriptors. */
 #define UDP_FLOWS_MAX   8192
 #define PING_FLOWS_MAX  256
 #define DNS_SOCKETS_MAX 1024
@@ -222,7 +222,7 @@ static int start_udpflow(struct stack *stack)
 		.counters = c->counters,
 		.icmp_limit = c->icmp_limit,
 		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 4, 1), UDP_FLOWS_MAX),
+		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 2, 1), UDP_FLOWS_MAX),
 	};
 
 	return udpflow_init(&stack->udpflow, &config);

@@ -104,8 +104,8 @@ def test_a_flood_of_ports(host, container, helper):
         flood(container, server, port, numbers[:2000])
         before = rss_kb(one)
         with Wire(container) as wire:
-            for at in range(2000, len(numbers), 1000):
-                flood(container, server, port, numbers[at:at + 1000], wire)
+            for at in range(2000, len(numbers), 400):
+                flood(container, server, port, numbers[at:at + 400], wire)
                 assert mapping_of(used) == mapping, f"evicted after {at} though it was used"
         assert one.descriptors() <= 1024
         assert rss_kb(one) - before < 8 * 1024
