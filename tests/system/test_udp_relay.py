@@ -98,11 +98,11 @@ def test_a_flood_of_ports(host, container, helper):
             sock.sendto(b"", ("10.0.2.2", port))
             return server.recvfrom(100)[1]
 
-        mapping, gone = mapping_of(used), mapping_of(silent)
+        gone = mapping_of(silent)
         own = {sock.getsockname()[1] for sock in (used, silent)}
         numbers = flood_numbers(own)
         flood(container, server, port, numbers[:2000])
-        before = rss_kb(one)
+        before, mapping = rss_kb(one), mapping_of(used)
         with Wire(container) as wire:
             for at in range(2000, len(numbers), 400):
                 flood(container, server, port, numbers[at:at + 400], wire)
