@@ -152,7 +152,8 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 }
 
 _Static_assert((int)LINK_CSUM == TUN_F_CSUM && (int)LINK_TSO4 == TUN_F_TSO4 &&
-		(int)LINK_TSO6 == TUN_F_TSO6 && (int)LINK_TSO_ECN == TUN_F_TSO_ECN,
+		(int)LINK_TSO6 == TUN_F_TSO6 && (int)LINK_TSO_ECN == TUN_F_TSO_ECN &&
+		(int)LINK_USO == TAPDEV_USO,
 	"the offloads of a tap are those of its link");
 
 /* libslirp takes ordinary frames only. */

@@ -16,6 +16,7 @@
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
+#include "wire/udp.h"
 
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */
@@ -198,6 +199,8 @@ static void take_resolv_conf(void *owner, uint64_t cookie, int fd)
 	struct relay *relay = owner;
 
 	resolver_take(&relay->hostsock.resolver, fd, relay->loop.now_ns);
+	if (relay->has_stack)
+		dns_servers_known(relay->stack.dns);
 }
 
 /* The agent has the caller's file system before it; the relay's is empty. */
@@ -349,6 +352,17 @@ void relay_stop(struct relay *relay)
 
 /* ---- the beginning ---- */
 
+static unsigned int host_features(const struct options *options)
+{
+	unsigned int features = 0;
+
+	if (!feature_in(options->disabled_features, FEATURE_UDP_GRO))
+		features |= HOSTSOCK_UDP_GRO;
+	if (!feature_in(options->disabled_features, FEATURE_UDP_SEGMENT))
+		features |= HOSTSOCK_UDP_SEGMENT;
+	return features;
+}
+
 static void set_policy(struct policy *policy, const struct options *options)
 {
 	*policy = (struct policy){
@@ -495,7 +509,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->frame = frame_place(relay, parts->options->stack);
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
-	hostsock_init(&relay->hostsock, &relay->loop, HOSTSOCK_UDP_GRO | HOSTSOCK_UDP_SEGMENT);
+	hostsock_init(&relay->hostsock, &relay->loop, host_features(parts->options));
 	relay->ingress.offloads = relay->link->offloads;
 	start_resolver(relay, parts);
 	r = start_bridge(relay, parts);

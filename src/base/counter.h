@@ -47,6 +47,14 @@
 	X(UDP_SEND_FULL, "udp_send_full", "UDP datagrams for which the socket had no room")   \
 	X(UDP_NOT_SENT, "udp_not_sent", "UDP datagrams that the host's kernel refused")       \
 	X(UDP_STRANGERS, "udp_strangers", "UDP datagrams of peers that may not be heard")     \
+	X(DNS_QUERIES, "dns_queries", "queries to the DNS address")                           \
+	X(DNS_ANSWERS, "dns_answers", "answers of nameservers passed on")                     \
+	X(DNS_FAILED_OVER, "dns_failed_over", "queries sent to yet another nameserver")       \
+	X(DNS_REFUSED, "dns_refused", "queries that no nameserver could be sent")             \
+	X(DNS_UNANSWERED, "dns_unanswered", "queries that no nameserver has answered")        \
+	X(DNS_EVICTED, "dns_evicted", "queries given up since there were too many")           \
+	X(DNS_DROPPED, "dns_dropped", "what was sent to the DNS address and is no query")     \
+	X(DNS_STRANGERS, "dns_strangers", "datagrams of nameservers that answer no query")    \
 	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
 	X(FORWARD_REFUSED, "forward_refused",                                                 \
 		"clients of published ports refused for want of descriptors")                 \

@@ -25,14 +25,15 @@ struct dns_config {
 	struct loop *loop;
 	struct counters *counters;
 	struct icmp_limit *icmp_limit;
-	uint32_t max_sockets;
+	uint32_t max_sockets; /* beyond that they are shared by more queries than is good */
 };
 
-/* NULL: no memory. `config` is copied. */
+/* NULL: no memory. `config` is copied, what it points to stays its owner's. */
 struct dns *dns_new(const struct dns_config *config);
 void dns_free(struct dns *dns);
 
-/* A UDP datagram to port 53 of N+3 or fd00::3, its checksum complete. */
+/* A UDP datagram to port 53 of N+3 or fd00::3, or a run of them when its virtio-net header (in
+ * front of `frame`) says so. */
 void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packet);
 /* `events` are epoll's. */
 void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events);

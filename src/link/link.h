@@ -28,7 +28,7 @@ enum link_offload {
 	LINK_TSO4 = 1 << 1,
 	LINK_TSO6 = 1 << 2,
 	LINK_TSO_ECN = 1 << 3,
-	LINK_USO = 1 << 4,
+	LINK_USO = 3 << 5, /* USO4 and USO6 */
 };
 
 struct link;

@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,6 +22,7 @@
 #include "base/fd.h"
 #include "base/util.h"
 #include "setup/build_info.h"
+#include "setup/tapdev.h"
 
 /* Numbers that the headers of the oldest supported systems lack; calls as new as these have the
  * same number everywhere. */
@@ -34,10 +36,12 @@
 #define SYS_landlock_create_ruleset 444
 #endif
 #define LANDLOCK_VERSION_QUERY 1U
-/* Linux 6.2. */
-#ifndef TUN_F_USO4
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
+/* Linux 4.18 and 5.0. */
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
 #endif
 
 #define SCRATCH_FOLDER "/tmp" /* any folder: the probe's own mount hides it */
@@ -274,10 +278,9 @@ static bool probe_tso_ecn(struct reason *why)
 	return probe_offloads(why, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN);
 }
 
-/* The kernel takes both or none. */
 static bool probe_uso(struct reason *why)
 {
-	return probe_offloads(why, TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
+	return probe_offloads(why, TUN_F_CSUM | TAPDEV_USO);
 }
 
 static bool probe_landlock(struct reason *why)
@@ -318,6 +321,26 @@ static bool probe_ping_socket(struct reason *why)
 	return tried(why, "an unprivileged ping socket", errno_of(fd));
 }
 
+static bool probe_udp_option(struct reason *why, int option, int value, const char *what)
+{
+	cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return tried(why, "a UDP socket", -errno);
+	return tried(
+		why, what, errno_of(setsockopt(fd, IPPROTO_UDP, option, &value, sizeof(value))));
+}
+
+static bool probe_udp_gro(struct reason *why)
+{
+	return probe_udp_option(why, UDP_GRO, 1, "UDP_GRO");
+}
+
+static bool probe_udp_segment(struct reason *why)
+{
+	return probe_udp_option(why, UDP_SEGMENT, 1200, "UDP_SEGMENT");
+}
+
 static bool (*const probes[])(struct reason *why) = {
 	[FEATURE_CLOSE_RANGE] = probe_close_range,
 	[FEATURE_PIDFD] = probe_pidfd,
@@ -334,6 +357,8 @@ static bool (*const probes[])(struct reason *why) = {
 	[FEATURE_AGENT] = probe_agent,
 	[FEATURE_IPV6] = probe_ipv6,
 	[FEATURE_PING_SOCKET] = probe_ping_socket,
+	[FEATURE_UDP_GRO] = probe_udp_gro,
+	[FEATURE_UDP_SEGMENT] = probe_udp_segment,
 };
 
 _Static_assert(ARRAY_SIZE(probes) == N_FEATURES, "every feature has a probe");

@@ -11,28 +11,31 @@
 #include <stdio.h>
 
 /* X(enumerator, name, what it is and what is used without it) */
-#define FEATURES(X)                                                                              \
-	X(CLOSE_RANGE, "close-range", "close_range(2), Linux 5.9; else /proc/self/fd is walked") \
-	X(PIDFD, "pidfd", "pidfd_open(2), Linux 5.3; else --quit-with-target is refused")        \
-	X(VNET_HDR, "vnet-hdr", "virtio-net headers on the tap; else plain frames")              \
-	X(CSUM, "csum",                                                                          \
-		"checksums on the tap that are left to us; else the container computes them")    \
-	X(TSO4, "tso4",                                                                          \
-		"TCP/IPv4 frames of 64 KiB on the tap, with csum; else none beyond the MTU")     \
-	X(TSO6, "tso6",                                                                          \
-		"TCP/IPv6 frames of 64 KiB on the tap, with csum; else none beyond the MTU")     \
-	X(TSO_ECN, "tso-ecn",                                                                    \
-		"ECN in frames of 64 KiB, with tso4 or tso6; else the kernel cuts them")         \
-	X(USO, "uso", "UDP frames of 64 KiB on the tap, Linux 6.2; not used so far")             \
-	X(USER_NAMESPACE, "user-namespace",                                                      \
-		"a user namespace of the relay's own for the empty root")                        \
-	X(EMPTY_ROOT, "empty-root", "mount namespace and pivot_root(2)")                         \
-	X(LANDLOCK, "landlock", "file access limited by Landlock, Linux 5.13")                   \
-	X(SECCOMP, "seccomp", "the list of system calls")                                        \
-	X(AGENT, "agent", "the netns agent stays and makes sockets; else it ends after set-up")  \
-	X(IPV6, "ipv6", "the host's kernel has IPv6")                                            \
-	X(PING_SOCKET, "ping-socket",                                                            \
-		"unprivileged ping, net.ipv4.ping_group_range; else no ping to the outside")
+#define FEATURES(X)                                                                                \
+	X(CLOSE_RANGE, "close-range", "close_range(2), Linux 5.9; else /proc/self/fd is walked")   \
+	X(PIDFD, "pidfd", "pidfd_open(2), Linux 5.3; else --quit-with-target is refused")          \
+	X(VNET_HDR, "vnet-hdr", "virtio-net headers on the tap; else plain frames")                \
+	X(CSUM, "csum",                                                                            \
+		"checksums on the tap that are left to us; else the container computes them")      \
+	X(TSO4, "tso4",                                                                            \
+		"TCP/IPv4 frames of 64 KiB on the tap, with csum; else none beyond the MTU")       \
+	X(TSO6, "tso6",                                                                            \
+		"TCP/IPv6 frames of 64 KiB on the tap, with csum; else none beyond the MTU")       \
+	X(TSO_ECN, "tso-ecn",                                                                      \
+		"ECN in frames of 64 KiB, with tso4 or tso6; else the kernel cuts them")           \
+	X(USO, "uso",                                                                              \
+		"UDP frames of 64 KiB on the tap, with csum, Linux 6.2; else none beyond the MTU") \
+	X(USER_NAMESPACE, "user-namespace",                                                        \
+		"a user namespace of the relay's own for the empty root")                          \
+	X(EMPTY_ROOT, "empty-root", "mount namespace and pivot_root(2)")                           \
+	X(LANDLOCK, "landlock", "file access limited by Landlock, Linux 5.13")                     \
+	X(SECCOMP, "seccomp", "the list of system calls")                                          \
+	X(AGENT, "agent", "the netns agent stays and makes sockets; else it ends after set-up")    \
+	X(IPV6, "ipv6", "the host's kernel has IPv6")                                              \
+	X(PING_SOCKET, "ping-socket",                                                              \
+		"unprivileged ping, net.ipv4.ping_group_range; else no ping to the outside")       \
+	X(UDP_GRO, "udp-gro", "runs of datagrams are received as one, Linux 5.0; else singly")     \
+	X(UDP_SEGMENT, "udp-segment", "runs of datagrams are sent as one; else singly")
 
 enum feature {
 #define X(id, name, text) FEATURE_##id,

@@ -32,6 +32,7 @@ static const struct {
 	enum feature feature;
 	uint32_t offload;
 } offload_table[] = {
+	{FEATURE_USO, TAPDEV_USO},
 	{FEATURE_TSO_ECN, TUN_F_TSO_ECN},
 	{FEATURE_TSO6, TUN_F_TSO6},
 	{FEATURE_TSO4, TUN_F_TSO4},
@@ -104,12 +105,15 @@ static int set_vnet_header(int fd, uint8_t *ret_len)
 	return 0;
 }
 
-/* What the kernel's rules leave: no TSO without CSUM, no TSO_ECN without TSO. */
+/* What the kernel's rules leave: no TSO and no USO without CSUM, no TSO_ECN without TSO, USO for
+ * both families or none. */
 static uint32_t consistent(uint32_t offloads)
 {
 	if (!(offloads & TUN_F_CSUM))
 		return 0;
-	return offloads & (TUN_F_TSO4 | TUN_F_TSO6) ? offloads : offloads & ~TUN_F_TSO_ECN;
+	if (!(offloads & (TUN_F_TSO4 | TUN_F_TSO6)))
+		offloads &= ~(uint32_t)TUN_F_TSO_ECN;
+	return (offloads & TAPDEV_USO) == TAPDEV_USO ? offloads : offloads & ~(uint32_t)TAPDEV_USO;
 }
 
 uint32_t tapdev_offloads(struct feature_set disabled)

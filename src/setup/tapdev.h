@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <linux/if_tun.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,13 @@
 #define TAPDEV_QUEUE_LEN 4096
 /* The kernel's for a new tap; assumed where the namespace of the tap cannot be asked. */
 #define TAPDEV_QUEUE_LEN_DEFAULT 1000
+
+/* Linux 6.2; the kernel takes both or none. */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+#define TAPDEV_USO (TUN_F_USO4 | TUN_F_USO6)
 
 struct tapdev {
 	int fd;             /* non-blocking, close-on-exec */
@@ -32,9 +40,9 @@ struct tapdev {
 uint32_t tapdev_offloads(struct feature_set disabled);
 
 /* In the current network namespace. Of `offloads` those are switched on that the kernel takes, the
- * later ones of CSUM, TSO4, TSO6, TSO_ECN are given up first. The fields of the virtio-net header
- * are little-endian on every machine. Logs one line that names the device and the errno (and for a
- * missing /dev/net/tun what to do), returns a negative errno. */
+ * later ones of CSUM, TSO4, TSO6, TSO_ECN, USO are given up first. The fields of the virtio-net
+ * header are little-endian on every machine. Logs one line that names the device and the errno (and
+ * for a missing /dev/net/tun what to do), returns a negative errno. */
 int tapdev_open(struct tapdev *tap, const char *name, bool vnet_hdr, uint32_t offloads);
 
 /* Takes an attached tap that the caller passed: its flags cannot be changed, they are asked

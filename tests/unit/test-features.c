@@ -185,6 +185,8 @@ static int in_poor_kernel(uint32_t unshare_action)
 		{"landlock_create_ruleset", FEATURE_LANDLOCK},
 		{"socket", FEATURE_PING_SOCKET},
 		{"socket", FEATURE_IPV6},
+		{"socket", FEATURE_UDP_GRO},
+		{"socket", FEATURE_UDP_SEGMENT},
 		{"ioctl", FEATURE_VNET_HDR},
 		{"ioctl", FEATURE_CSUM},
 		{"ioctl", FEATURE_TSO4},

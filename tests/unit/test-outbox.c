@@ -145,21 +145,23 @@ static void test_full(void)
 	expect(0, 1, 0, 1);
 }
 
-static void fresh(void *fixture, const void *test)
+struct test {
+	void (*run)(void);
+	const char *path;
+};
+
+static void run_fresh(const void *arg)
 {
-	void (*run)(void) = *(void (*const *)(void))test;
+	const struct test *test = arg;
 
 	g_assert_cmpint(outbox_init(&outbox), ==, 0);
-	run();
+	test->run();
 	outbox_done(&outbox);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		void (*run)(void);
-		const char *path;
-	} tests[] = {
+	static const struct test tests[] = {
 		{test_equal_ones_are_a_run, "/outbox/equal-ones-are-a-run"},
 		{test_a_shorter_one_is_the_last, "/outbox/a-shorter-one-is-the-last"},
 		{test_empty_ones_stand_alone, "/outbox/empty-ones-stand-alone"},
@@ -171,6 +173,6 @@ int main(int argc, char **argv)
 
 	g_test_init(&argc, &argv, NULL);
 	for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
-		g_test_add(tests[i].path, void, &tests[i].run, NULL, fresh, NULL);
+		g_test_add_data_func(tests[i].path, &tests[i], run_fresh);
 	return g_test_run();
 }

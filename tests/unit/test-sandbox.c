@@ -172,6 +172,44 @@ static void connect_over_loopback(void)
 	close(listener);
 }
 
+static struct mmsghdr *two_messages(void)
+{
+	static char bytes[2];
+	static struct iovec iov[2] = {{&bytes[0], 1}, {&bytes[1], 1}};
+	static struct mmsghdr messages[2] = {
+		{.msg_hdr = {.msg_iov = &iov[0], .msg_iovlen = 1}},
+		{.msg_hdr = {.msg_iov = &iov[1], .msg_iovlen = 1}},
+	};
+
+	return messages;
+}
+
+static int datagrams_to_itself(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	check(bind(fd, (struct sockaddr *)&at, len) == 0);
+	check(getsockname(fd, (struct sockaddr *)&at, &len) == 0);
+	check(connect(fd, (struct sockaddr *)&at, len) == 0);
+	return fd;
+}
+
+static void send_in_batches(void)
+{
+	int fd = datagrams_to_itself(), ping;
+
+	check(sendmmsg(fd, two_messages(), 2, MSG_DONTWAIT | MSG_NOSIGNAL) == 2);
+	check(recvmmsg(fd, two_messages(), 2, MSG_DONTWAIT, NULL) == 2);
+	check(recvmsg(fd, &two_messages()->msg_hdr, MSG_ERRQUEUE | MSG_DONTWAIT) == -1);
+	check(errno == EAGAIN);
+	close(fd);
+	ping = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
+	check(ping >= 0 || errno == EACCES);
+	close(ping);
+}
+
 static void listed_calls_work(const void *data)
 {
 	struct sandbox_plan plan = only_seccomp();
@@ -183,6 +221,7 @@ static void listed_calls_work(const void *data)
 
 	check(sandbox_enter(&plan) == 0);
 	connect_over_loopback();
+	send_in_batches();
 	check(socket(AF_INET6, SOCK_DGRAM, 0) >= 0 || errno == EAFNOSUPPORT);
 	f = fopen("/etc/passwd", "re");
 	check(f && fgets(line, sizeof(line), f) && fclose(f) == 0);
@@ -281,6 +320,11 @@ static void arguments_are_looked_at(const void *data)
 	check(is_refused(syscall(SYS_tgkill, 1, 1, 0)));
 	check(syscall(SYS_tgkill, getpid(), getpid(), 0) == 0);
 	check(is_refused(ioctl(null, TIOCSTI, "x")));
+#ifndef __i386__ /* may be socketcall(2) there */
+	check(is_refused(recvmmsg(null, two_messages(), 2, MSG_DONTWAIT, &(struct timespec){0})));
+	check(is_refused(recvmmsg(null, two_messages(), 2, 0, NULL)));
+	check(is_refused(sendmmsg(null, two_messages(), 2, 0)));
+#endif
 	check(is_refused(fcntl(null, F_SETOWN, 1)));
 	check(is_refused(prctl(PR_SET_DUMPABLE, 1)));
 }

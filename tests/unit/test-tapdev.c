@@ -52,7 +52,17 @@ static void tell(unsigned long what, struct ifreq request)
 }
 
 #define ALL_TSO      (TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-#define ALL_OFFLOADS (TUN_F_CSUM | ALL_TSO)
+#define OLD_OFFLOADS (TUN_F_CSUM | ALL_TSO)
+#define ALL_OFFLOADS (OLD_OFFLOADS | TAPDEV_USO)
+
+/* What this kernel takes of all of them. */
+static uint32_t known_offloads(void)
+{
+	const char *why;
+	char buf[128];
+
+	return feature_probe(FEATURE_USO, buf, sizeof(buf), &why) ? ALL_OFFLOADS : OLD_OFFLOADS;
+}
 
 static void ask_ethtool(const char *name, void *command)
 {
@@ -74,6 +84,7 @@ static uint32_t offloads_of(const char *name)
 		{"tx-tcp-segmentation", TUN_F_TSO4},
 		{"tx-tcp6-segmentation", TUN_F_TSO6},
 		{"tx-tcp-ecn-segmentation", TUN_F_TSO_ECN},
+		{"tx-udp-segmentation", TAPDEV_USO},
 	};
 	static uint32_t buf[(sizeof(struct ethtool_gstrings) + 256 * ETH_GSTRING_LEN) / 4];
 	static uint32_t buf_features[64];
@@ -165,10 +176,12 @@ static void test_offloads_wanted(void)
 		uint32_t offloads;
 	} rows[] = {
 		{"pidfd", ALL_OFFLOADS},
-		{"tso-ecn", TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6},
-		{"tso6", TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN},
-		{"tso4", TUN_F_CSUM | TUN_F_TSO6 | TUN_F_TSO_ECN},
-		{"tso4,tso6", TUN_F_CSUM},
+		{"uso", OLD_OFFLOADS},
+		{"tso-ecn", ALL_OFFLOADS & ~TUN_F_TSO_ECN},
+		{"tso6", ALL_OFFLOADS & ~TUN_F_TSO6},
+		{"tso4", ALL_OFFLOADS & ~TUN_F_TSO4},
+		{"tso4,tso6", TUN_F_CSUM | TAPDEV_USO},
+		{"tso4,tso6,uso", TUN_F_CSUM},
 		{"csum", 0},
 	};
 
@@ -185,10 +198,16 @@ static void test_offloads_wanted(void)
 /* Every set, whether or not the kernel would take it. */
 static void switch_offloads(void *arg)
 {
+	uint32_t known = known_offloads();
 	struct tapdev tap;
 
 	for (uint32_t wanted = 0; wanted <= ALL_OFFLOADS; wanted++) {
-		uint32_t expected = wanted & TUN_F_CSUM ? wanted : 0;
+		uint32_t expected = wanted & TUN_F_CSUM ? wanted & known : 0;
+
+		if (wanted & TUN_F_UFO)
+			continue;
+		if ((wanted & TAPDEV_USO) != TAPDEV_USO)
+			expected &= ~(uint32_t)TAPDEV_USO;
 
 		if (!(wanted & (TUN_F_TSO4 | TUN_F_TSO6)))
 			expected &= ~(uint32_t)TUN_F_TSO_ECN;
@@ -221,6 +240,7 @@ static void fall_back(void *arg)
 	static const struct {
 		uint32_t unknown, left;
 	} rows[] = {
+		{TAPDEV_USO, OLD_OFFLOADS},
 		{TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6},
 		{TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4},
 		{TUN_F_TSO4, TUN_F_CSUM},
@@ -330,14 +350,14 @@ static void assert_foreign(const char *name, short flags)
 /* RootlessKit's: persistent, up, and with what a killed predecessor left. */
 static void attach_to_persistent(void *arg)
 {
-	static const struct {
+	const struct {
 		bool vnet_hdr;
 		uint32_t wanted, offloads;
 	} rounds[] = {
 		{true, 0, 0},
-		{true, ALL_OFFLOADS, ALL_OFFLOADS},
+		{true, ALL_OFFLOADS, known_offloads()},
 		{true, TUN_F_CSUM, TUN_F_CSUM},
-		{true, ALL_OFFLOADS, ALL_OFFLOADS},
+		{true, ALL_OFFLOADS, known_offloads()},
 		{false, ALL_OFFLOADS, 0},
 	};
 	int fd = open_raw("tap7", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), len = 10;
@@ -454,7 +474,7 @@ static void adopt(void *arg)
 
 	fd = open_raw("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
 	g_assert_cmpint(ioctl(fd, TUNSETVNETHDRSZ, &len), ==, 0);
-	for (uint32_t wanted = ALL_OFFLOADS;; wanted = 0) {
+	for (uint32_t wanted = known_offloads();; wanted = 0) {
 		g_assert_cmpint(tapdev_adopt(&tap, fd, wanted), ==, 0);
 		g_assert_cmpint(tap.vnet_len, ==, 10);
 		g_assert_cmphex(tap.offloads, ==, wanted);

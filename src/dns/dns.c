@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dns/dns.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/util.h"
+#include "dns/internal.h"
+#include "dns/message.h"
+#include "flow/path_error.h"
+#include "wire/udp.h"
+#include "wire/vnet.h"
+
+/* Who says nothing for so long is not waited for: the next one is asked, too. */
+#define TURN_NS (500 * NS_PER_MS)
+/* Longer than any client waits before it asks again. */
+#define GIVE_UP_NS (10 * NS_PER_SEC)
+/* All that wait for an answer; beyond that the oldest gives way. */
+#define QUERIES_MAX     16384
+#define QUERY_BYTES_MAX (8 * 1024 * 1024)
+#define INBOX_DATAGRAM  65536
+/* Of one socket in one turn: a stranger who floods it holds up nobody. */
+#define RECEIVES_MAX 16
+#define TTL          64
+
+static int64_t now_of(const struct dns *dns)
+{
+	return dns->config.loop->now_ns;
+}
+
+static void tell(struct dns *dns, const struct host_nameserver *server, bool answered)
+{
+	struct host *host = dns->config.host;
+
+	host->ops->nameserver_said(host, &server->addr, answered, now_of(dns));
+}
+
+/* ---- queries ---- */
+
+static struct dns_query **bucket_of(struct dns *dns, uint64_t hash)
+{
+	return &dns->buckets[hash % DNS_BUCKETS];
+}
+
+static void query_free(struct dns_query *query)
+{
+	struct dns *dns = query->owner;
+	struct dns_query **ref = bucket_of(dns, query->hash);
+
+	while (*ref != query)
+		ref = &(*ref)->next;
+	*ref = query->next;
+	for (int i = 0; i < query->n_tries; i++)
+		dns_socket_detach(&query->tries[i]);
+	timer_cancel(&dns->config.loop->timers, &query->timer);
+	list_remove(&query->used);
+	list_remove(&query->waiting);
+	dns->n_queries--;
+	dns->n_bytes -= sizeof(*query) + query->len;
+	free(query);
+}
+
+static void make_room(struct dns *dns, size_t len)
+{
+	while (dns->n_queries &&
+		(dns->n_queries >= QUERIES_MAX ||
+			dns->n_bytes + sizeof(struct dns_query) + len > QUERY_BYTES_MAX)) {
+		count(dns->config.counters, COUNTER_DNS_EVICTED);
+		query_free(container_of(dns->queries.next, struct dns_query, used));
+	}
+}
+
+static bool is_live(const struct dns_query *query)
+{
+	for (int i = 0; i < query->n_tries; i++)
+		if (query->tries[i].socket)
+			return true;
+	return false;
+}
+
+static bool was_tried(const struct dns_query *query, const struct host_nameserver *server)
+{
+	for (int i = 0; i < query->n_tries; i++) {
+		const struct host_nameserver *tried = &query->tries[i].server;
+
+		if (tried->scope == server->scope && tried->addr.family == server->addr.family &&
+			IN6_ARE_ADDR_EQUAL(&tried->addr.in6, &server->addr.in6))
+			return true;
+	}
+	return false;
+}
+
+/* ---- asking ---- */
+
+static void arm(struct dns_query *query, int64_t due_ns)
+{
+	timer_arm(
+		&query->owner->config.loop->timers, &query->timer, MIN(due_ns, query->give_up_ns));
+}
+
+static bool ask(struct dns_query *query, const struct host_nameserver *server)
+{
+	struct dns *dns = query->owner;
+	struct dns_try *try = &query->tries[query->n_tries++];
+	int r;
+
+	*try = (struct dns_try){.server = *server, .query = query};
+	if (query->n_tries > 1)
+		count(dns->config.counters, COUNTER_DNS_FAILED_OVER);
+	r = dns_socket_attach(dns, try);
+	if (r == 0)
+		r = dns_socket_send(try);
+	if (r == 0 || r == -EAGAIN)
+		return true;
+	dns_socket_detach(try);
+	if (r == -EMFILE)
+		query->is_short = true;
+	else
+		tell(dns, server, false);
+	return false;
+}
+
+/* The next one that was not asked yet. False: there is none. */
+static bool ask_next(struct dns_query *query, const struct host_nameserver *servers, int n)
+{
+	for (int i = 0; i < n && query->n_tries < HOST_NAMESERVERS_MAX; i++)
+		if (!was_tried(query, &servers[i]) && ask(query, &servers[i]))
+			return true;
+	return false;
+}
+
+/* All have refused. That they could not be asked is silence: the client asks again. */
+static void refuse(struct dns_query *query)
+{
+	struct dns *dns = query->owner;
+	const struct udp_header udp = {
+		.src_port = be16_of(query->near_port),
+		.dst_port = be16_of(DNS_PORT),
+		.length = be16_of((uint16_t)(UDP_HEADER_LEN + query->len)),
+	};
+	struct path_error_about about = {
+		.near_mac = query->near_mac,
+		.our_mac = egress_mac(&query->asked),
+		.near = query->near,
+		.far = query->asked,
+		.protocol = IPPROTO_UDP,
+	};
+	struct host_dgram_error error = {
+		.error = ECONNREFUSED, .quote_len = MIN(query->len, HOST_QUOTE_MAX)};
+
+	count(dns->config.counters, COUNTER_DNS_REFUSED);
+	if (query->is_short)
+		return;
+	memcpy(about.header, &udp, sizeof(udp));
+	memcpy(error.quote, query->data, error.quote_len);
+	path_error_send(dns->config.egress, dns->config.icmp_limit, &about, &error, now_of(dns));
+}
+
+static void wait_for_servers(struct dns_query *query)
+{
+	struct dns *dns = query->owner;
+	struct timer_heap *timers = &dns->config.loop->timers;
+
+	timer_cancel(timers, &query->timer);
+	if (!list_is_linked(&query->waiting))
+		list_append(&dns->waiting, &query->waiting);
+	if (!timer_is_armed(&dns->wait_timer))
+		timer_arm(timers, &dns->wait_timer, now_of(dns) + HOST_NAMESERVERS_WAIT_NS);
+}
+
+/* Whom to ask next, and what when there is nobody. The query may be gone afterwards. */
+static void proceed(struct dns_query *query)
+{
+	struct dns *dns = query->owner;
+	struct host *host = dns->config.host;
+	struct host_nameserver servers[HOST_NAMESERVERS_MAX];
+	int n = host->ops->nameservers(host, servers, now_of(dns));
+
+	if (n == -EAGAIN) {
+		wait_for_servers(query);
+	} else if (ask_next(query, servers, n)) {
+		arm(query, now_of(dns) + TURN_NS);
+	} else if (is_live(query)) {
+		arm(query, query->give_up_ns);
+	} else {
+		refuse(query);
+		query_free(query);
+	}
+}
+
+static void fire(struct timer *timer, int64_t now_ns)
+{
+	struct dns_query *query = container_of(timer, struct dns_query, timer);
+	struct dns_try *last = &query->tries[query->n_tries - 1];
+
+	if (now_ns >= query->give_up_ns) {
+		count(query->owner->config.counters, COUNTER_DNS_UNANSWERED);
+		query_free(query);
+		return;
+	}
+	if (last->socket)
+		tell(query->owner, &last->server, false);
+	proceed(query);
+}
+
+/* The client asks once more: the next one, or else those again that it was sent to, in turn. */
+static void ask_again(struct dns_query *query)
+{
+	struct dns *dns = query->owner;
+	struct host *host = dns->config.host;
+	struct host_nameserver servers[HOST_NAMESERVERS_MAX];
+	int n;
+
+	if (list_is_linked(&query->waiting))
+		return;
+	n = host->ops->nameservers(host, servers, now_of(dns));
+	if (ask_next(query, servers, n)) {
+		arm(query, now_of(dns) + TURN_NS);
+		return;
+	}
+	for (int i = 0; i < query->n_tries; i++) {
+		struct dns_try *try = &query->tries[query->n_again++ % query->n_tries];
+
+		if (try->socket) {
+			dns_socket_send(try);
+			return;
+		}
+	}
+}
+
+static void servers_are_late(struct timer *timer, int64_t now_ns)
+{
+	dns_servers_known(container_of(timer, struct dns, wait_timer));
+}
+
+void dns_servers_known(struct dns *dns)
+{
+	struct list waiting, *node;
+
+	list_init(&waiting);
+	list_move(&waiting, &dns->waiting);
+	timer_cancel(&dns->config.loop->timers, &dns->wait_timer);
+	while ((node = list_take(&waiting)))
+		proceed(container_of(node, struct dns_query, waiting));
+}
+
+/* ---- from the container ---- */
+
+/* Who asks what; a client that repeats its query repeats all of it. */
+static uint64_t hash_of(
+	const struct dns *dns, const struct dns_query *who, const uint8_t *data, size_t len)
+{
+	const struct {
+		struct in6_addr near, asked;
+		uint64_t port;
+	} key = {who->near.in6, who->asked.in6, who->near_port};
+
+	return siphash(&dns->key, &key, sizeof(key)) ^ siphash(&dns->key, data, len);
+}
+
+static struct dns_query *find(
+	struct dns *dns, const struct dns_query *who, const uint8_t *data, size_t len)
+{
+	struct dns_query *query = *bucket_of(dns, who->hash);
+
+	while (query &&
+		!(query->hash == who->hash && query->near_port == who->near_port &&
+			query->len == len && !memcmp(query->data, data, len) &&
+			IN6_ARE_ADDR_EQUAL(&query->near.in6, &who->near.in6) &&
+			IN6_ARE_ADDR_EQUAL(&query->asked.in6, &who->asked.in6)))
+		query = query->next;
+	return query;
+}
+
+static struct dns_query *query_new(
+	struct dns *dns, const struct dns_query *who, const uint8_t *data, size_t len)
+{
+	struct dns_query *query, **bucket = bucket_of(dns, who->hash);
+
+	make_room(dns, len);
+	query = calloc(1, sizeof(*query) + len);
+	if (!query)
+		return NULL;
+	*query = *who;
+	query->owner = dns;
+	query->len = len;
+	query->timer.fire = fire;
+	query->give_up_ns = now_of(dns) + GIVE_UP_NS;
+	memcpy(query->data, data, len);
+	query->next = *bucket;
+	*bucket = query;
+	list_append(&dns->queries, &query->used);
+	dns->n_queries++;
+	dns->n_bytes += sizeof(*query) + len;
+	return query;
+}
+
+static void take_query(struct dns *dns, struct dns_query *who, const uint8_t *data, size_t len)
+{
+	struct dns_query *query;
+
+	count(dns->config.counters, COUNTER_DNS_QUERIES);
+	if (!dns_is_query(data, len)) {
+		count(dns->config.counters, COUNTER_DNS_DROPPED);
+		return;
+	}
+	who->hash = hash_of(dns, who, data, len);
+	query = find(dns, who, data, len);
+	if (query) {
+		ask_again(query);
+		return;
+	}
+	query = query_new(dns, who, data, len);
+	if (query)
+		proceed(query);
+	else
+		count(dns->config.counters, COUNTER_DNS_DROPPED);
+}
+
+void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packet)
+{
+	const struct eth_header *eth = (const struct eth_header *)frame;
+	const struct vnet_header *vnet = (const struct vnet_header *)(frame - VNET_HEADER_LEN);
+	const struct udp_header *udp =
+		(const struct udp_header *)(frame + packet->transport_offset);
+	const uint8_t *data = frame + packet->transport_offset + UDP_HEADER_LEN;
+	size_t len = packet->transport_len - UDP_HEADER_LEN, one;
+	struct dns_query who = {
+		.near_mac = eth->src,
+		.near = packet->src,
+		.asked = packet->dst,
+		.near_port = be16_get(udp->src_port),
+	};
+
+	one = vnet->gso_type == VNET_GSO_UDP_L4 ? le16_get(vnet->gso_size) : 0;
+	/* Of a run the UDP header's length is to be set yet. */
+	if (!one)
+		one = len = MIN(len, (size_t)be16_get(udp->length) - UDP_HEADER_LEN);
+	do {
+		take_query(dns, &who, data, MIN(one, len));
+		data += MIN(one, len);
+		len -= MIN(one, len);
+	} while (len);
+}
+
+/* ---- from the host ---- */
+
+static void answer(struct dns_query *query, uint8_t *data, size_t len)
+{
+	struct dns *dns = query->owner;
+	const struct iovec iov = {.iov_base = data, .iov_len = len};
+	const struct egress_head head = {
+		.dst_mac = query->near_mac,
+		.src_mac = egress_mac(&query->asked),
+		.src = query->asked,
+		.dst = query->near,
+		.ttl = TTL,
+	};
+
+	memcpy(data, query->data, sizeof(be16)); /* its own id */
+	egress_udp(dns->config.egress, &head, DNS_PORT, query->near_port, &iov, 1);
+	count(dns->config.counters, COUNTER_DNS_ANSWERS);
+	query_free(query);
+}
+
+static void take_answer(struct dns_socket *socket, uint8_t *data, size_t len)
+{
+	struct dns *dns = socket->owner;
+	struct dns_try *try = NULL;
+	be16 id;
+
+	if (len >= DNS_HEADER_LEN) {
+		memcpy(&id, data, sizeof(id));
+		try = dns_socket_find(socket, be16_get(id));
+	}
+	if (!try || !dns_is_answer(data, len, try->query->data, try->query->len)) {
+		count(dns->config.counters, COUNTER_DNS_STRANGERS);
+		return;
+	}
+	tell(dns, &socket->server, true);
+	answer(try->query, data, len);
+}
+
+/* One datagram, or a run of them. */
+static void take_datagram(struct dns_socket *socket, const struct host_datagram *datagram)
+{
+	size_t len = datagram->len, one = datagram->segment ? datagram->segment : len;
+
+	for (size_t at = 0; at < len; at += one)
+		take_answer(socket, datagram->data + at, MIN(one, len - at));
+}
+
+/* The socket takes no more; whoever waits there goes on to the next nameserver. */
+static void fail(struct dns_socket *socket)
+{
+	struct dns *dns = socket->owner;
+
+	tell(dns, &socket->server, false);
+	socket->is_failed = true;
+	while (!list_is_empty(&socket->tries)) {
+		struct dns_try *try = container_of(socket->tries.next, struct dns_try, in_socket);
+		struct dns_query *query = try->query;
+
+		dns_socket_detach(try);
+		proceed(query);
+	}
+}
+
+/* A datagram that was too long, as the only one, says nothing about the nameserver. */
+static void take_errors(struct dns_socket *socket)
+{
+	struct host *host = socket->owner->config.host;
+	struct host_dgram_error error;
+	bool has_failed = false;
+
+	while (host->ops->dgram_error(host, &socket->dgram, &error))
+		has_failed |= error.error != EMSGSIZE;
+	if (has_failed)
+		fail(socket);
+}
+
+static void receive(struct dns_socket *socket)
+{
+	struct dns *dns = socket->owner;
+	struct host *host = dns->config.host;
+	struct host_datagram datagrams[DNS_BATCH];
+	int n = DNS_BATCH;
+
+	for (int i = 0; i < RECEIVES_MAX && n == DNS_BATCH; i++) {
+		for (int k = 0; k < DNS_BATCH; k++)
+			datagrams[k] = (struct host_datagram){
+				.data = dns->inbox + k * INBOX_DATAGRAM, .len = INBOX_DATAGRAM};
+		n = host->ops->dgram_recv(host, &socket->dgram, datagrams, DNS_BATCH);
+		for (int k = 0; k < n; k++)
+			take_datagram(socket, &datagrams[k]);
+	}
+}
+
+void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events)
+{
+	struct dns_socket *socket = dns_socket_get(dns, handle);
+
+	if (!socket)
+		return;
+	socket->is_held = true;
+	receive(socket);
+	if (events & EPOLLERR)
+		take_errors(socket);
+	/* What an error was in front of. */
+	receive(socket);
+	socket->is_held = false;
+	dns_socket_settle(socket);
+}
+
+/* ---- life ---- */
+
+struct dns *dns_new(const struct dns_config *config)
+{
+	struct dns *dns = calloc(1, sizeof(*dns));
+
+	if (!dns)
+		return NULL;
+	dns->config = *config;
+	dns->wait_timer.fire = servers_are_late;
+	list_init(&dns->queries);
+	list_init(&dns->waiting);
+	list_init(&dns->open);
+	list_init(&dns->full);
+	dns->sockets = calloc(config->max_sockets, sizeof(struct dns_socket *));
+	dns->free_indices = calloc(config->max_sockets, sizeof(uint32_t));
+	dns->inbox = malloc((size_t)DNS_BATCH * INBOX_DATAGRAM);
+	if (!dns->sockets || !dns->free_indices || !dns->inbox ||
+		siphash_key_random(&dns->key) < 0) {
+		dns_free(dns);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < config->max_sockets; i++)
+		dns->free_indices[i] = i;
+	return dns;
+}
+
+static void close_all(struct list *sockets)
+{
+	while (!list_is_empty(sockets))
+		dns_socket_close(container_of(sockets->next, struct dns_socket, node));
+}
+
+void dns_free(struct dns *dns)
+{
+	if (!dns)
+		return;
+	while (dns->n_queries)
+		query_free(container_of(dns->queries.next, struct dns_query, used));
+	close_all(&dns->open);
+	close_all(&dns->full);
+	timer_cancel(&dns->config.loop->timers, &dns->wait_timer);
+	free(dns->sockets);
+	free(dns->free_indices);
+	free(dns->inbox);
+	free(dns);
+}
