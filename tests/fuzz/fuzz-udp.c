@@ -406,8 +406,12 @@ static void op_host(struct cursor *in, unsigned int argument)
 		far->send_error = errors[argument / 8 * 2 + 1];
 		break;
 	case 5:
-		world.n_nameservers = value % (HOST_NAMESERVERS_MAX + 1);
-		dns_servers_known(world.dns);
+		world.n_nameservers = 1 + value % HOST_NAMESERVERS_MAX;
+		world.unknown_until_ns = 0;
+		if (value & 128)
+			world.unknown_until_ns = world.loop.now_ns + HOST_NAMESERVERS_WAIT_NS;
+		else
+			dns_servers_known(world.dns);
 		break;
 	default:
 		finish();
