@@ -440,6 +440,8 @@ static enum ingress_result visit_fragment(struct visit *v)
 		return drop_outcome(v, outcome);
 	if (v->packet->is_fragment || is_neighbor_discovery(v))
 		return drop(v, COUNTER_DROP_FRAGMENT);
+	/* Who cuts his datagrams himself does not look for the path's MTU with them. */
+	v->packet->dont_fragment = false;
 	return ip_is_sane(v) ? visit_transport(v) : drop(v, COUNTER_DROP_HEADER);
 }
 

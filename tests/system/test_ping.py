@@ -39,10 +39,21 @@ def assert_answered(done, count=3):
 def test_sizes(host, container, start, family, mtu):
     """From nothing to all that IP can carry; the gateway and a host beyond answer alike."""
     start(f"--mtu={mtu}")
-    with chain(host, 1500) as hops:
+    with chain(host, mtu) as hops:
         for address in (hops[0].addresses(family.any)[0], family.gateway):
             for size in (0, 1, 56, 1452, 1473, 20000, 65507):
                 assert_answered(ping(container, address, size))
+
+
+@relay_only
+@both_families
+def test_a_smaller_mtu_on_the_way(host, container, start, family):
+    """The first one is answered, and ping is told of the MTU once; then the container cuts."""
+    start("--mtu=65520")
+    with chain(host, 1500) as hops:
+        done = ping(container, hops[0].addresses(family.any)[0], 5000, 4)
+    assert re.search(r"(mtu ?= ?1500)", done.stdout), done.stdout
+    assert "+1 errors, 0% packet loss" in done.stdout, done.stdout
 
 
 @both_families
@@ -81,11 +92,13 @@ def test_errors(host, container, start, family):
     start()
     with chain(host, 1500, 1500) as hops:
         far, near = hops[1].addresses(family.any)[0], hops[0].addresses(family.any)[0]
-        done = ping(container, far, 56, 1, "-t", 2)
-        assert done.returncode == 1 and "Time" in done.stdout and near in done.stdout, done.stdout
+        # in this order: Linux limits what it says of its routes by all that it said before
         hops[0].run("ip", "route", "add", "unreachable", far)
         done = ping(container, far, 56, 1)
         assert done.returncode == 1 and "nreachable" in done.stdout and near in done.stdout, done.stdout
+        hops[0].run("ip", "route", "delete", "unreachable", far)
+        done = ping(container, far, 56, 1, "-t", 2)
+        assert done.returncode == 1 and "Time" in done.stdout and near in done.stdout, done.stdout
 
 
 @relay_only

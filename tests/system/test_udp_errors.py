@@ -10,6 +10,7 @@ import pytest
 
 from harness.chain import chain
 from harness.frames import checksum, pseudo
+from harness.traffic import ping_pong_udp
 from harness.udp import FOUR, PMTUDISC_DO, SIX, Error, body, family_of, sockets
 
 pytestmark = pytest.mark.relay_only
@@ -82,6 +83,7 @@ def test_errors_cost_no_other_peer_a_datagram(host, container, start, family, wh
         refusing = (address, closed_port(world, family, listen))
         with sockets(family.socket(container), family.socket(world, listen)) as (client, server):
             living = (address, server.getsockname()[1])
+            ping_pong_udp(client, living, server, [10])  # all neighbours know each other
             for first in range(0, N_ALTERNATING, WINDOW):
                 numbers = range(first, first + WINDOW)
                 for number in numbers:

@@ -98,14 +98,14 @@ def test_a_flood_of_ports(host, container, helper):
             sock.sendto(b"", ("10.0.2.2", port))
             return server.recvfrom(100)[1]
 
-        mapping, gone = mapping_of(used), mapping_of(silent)
+        gone = mapping_of(silent)
         own = {sock.getsockname()[1] for sock in (used, silent)}
         numbers = flood_numbers(own)
         flood(container, server, port, numbers[:2000])
-        before = rss_kb(one)
+        before, mapping = rss_kb(one), mapping_of(used)
         with Wire(container) as wire:
-            for at in range(2000, len(numbers), 1000):
-                flood(container, server, port, numbers[at:at + 1000], wire)
+            for at in range(2000, len(numbers), 100):
+                flood(container, server, port, numbers[at:at + 100], wire)
                 assert mapping_of(used) == mapping, f"evicted after {at} though it was used"
         assert one.descriptors() <= 1024
         assert rss_kb(one) - before < 8 * 1024

@@ -28,7 +28,8 @@ def dress(world, name, four, six, mtu):
         echo 0 >/proc/sys/net/ipv6/icmp/ratelimit 2>/dev/null || :
         echo 1 >/proc/sys/net/ipv4/ip_forward
         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding 2>/dev/null || :
-        ip link set {name} addrgenmode none mtu {mtu} up
+        echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad 2>/dev/null || :
+        ip link set {name} mtu {mtu} up
         ip address add {four}/24 dev {name}
         ip -6 address add {six}/64 dev {name} nodad 2>/dev/null || :
         """)
