@@ -19,7 +19,7 @@
 #define GIVE_UP_NS (10 * NS_PER_SEC)
 /* All that wait for an answer; beyond that the oldest gives way. */
 #define QUERIES_MAX     16384
-#define QUERY_BYTES_MAX (8 * 1024 * 1024)
+#define QUERY_BYTES_MAX (16 * 1024 * 1024)
 #define INBOX_DATAGRAM  65536
 /* Of one socket in one turn: a stranger who floods it holds up nobody. */
 #define RECEIVES_MAX 16
@@ -386,10 +386,12 @@ static void take_answer(struct dns_socket *socket, uint8_t *data, size_t len)
 /* One datagram, or a run of them. */
 static void take_datagram(struct dns_socket *socket, const struct host_datagram *datagram)
 {
-	size_t len = datagram->len, one = datagram->segment ? datagram->segment : len;
+	size_t len = datagram->len, one = datagram->segment ? datagram->segment : len, at = 0;
 
-	for (size_t at = 0; at < len; at += one)
+	do {
 		take_answer(socket, datagram->data + at, MIN(one, len - at));
+		at += one;
+	} while (at < len);
 }
 
 /* The socket takes no more; whoever waits there goes on to the next nameserver. */

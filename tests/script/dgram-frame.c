@@ -20,12 +20,22 @@ static const struct eth_addr our_mac = {{0x52, 0x55, 10, 0, 2, 2}};
 
 /* ---- what is in a datagram ---- */
 
+static size_t question_end(const struct dgram *d)
+{
+	return DNS_HEADER_LEN + 1 + strlen(d->name) + 1 + 4;
+}
+
+size_t dgram_dns_len(const struct dgram *d)
+{
+	return MAX(question_end(d), d->len);
+}
+
 /* Longer ones than the question are filled up with what is as good as any record. */
 static size_t put_dns(uint8_t *data, const struct dgram *d)
 {
-	size_t name_len = strlen(d->name), len = DNS_HEADER_LEN + 1 + name_len + 1 + 4;
+	size_t name_len = strlen(d->name), len = question_end(d);
 
-	memset(data, 0, MAX(len, d->len));
+	memset(data, 0, dgram_dns_len(d));
 	data[0] = (uint8_t)(d->dns_id >> 8);
 	data[1] = (uint8_t)d->dns_id;
 	data[2] = d->is_answer ? 0x81 : 1;
@@ -36,7 +46,7 @@ static size_t put_dns(uint8_t *data, const struct dgram *d)
 	data[len - 1] = 1;
 	for (size_t i = len; i < d->len; i++)
 		data[i] = (uint8_t)(i * 7);
-	return MAX(len, d->len);
+	return dgram_dns_len(d);
 }
 
 static uint8_t data_byte(size_t len, size_t i)
@@ -246,6 +256,59 @@ size_t dgram_build(struct world *world, const struct dgram *d, uint32_t segment)
 	put_ip(ip, d, &d->near, dst, protocol_of(d), len);
 	put_checksum(world, d, dst, transport, len, segment);
 	return (size_t)(transport - (uint8_t *)eth) + len;
+}
+
+/* The part of `whole`, a packet behind its Ethernet header, that begins `offset` bytes behind the
+ * IP header; goes to world->buf. Returns the frame's length. */
+static size_t put_fragment(
+	struct world *world, const uint8_t *whole, size_t offset, size_t len, bool more)
+{
+	uint8_t *frame = world->buf + VNET_HEADER_LEN, *ip = frame + ETH_HEADER_LEN;
+	struct ip4_header *ip4 = (struct ip4_header *)ip;
+	struct ip6_header *ip6 = (struct ip6_header *)ip;
+	struct ip6_fragment *fragment = (struct ip6_fragment *)(ip6 + 1);
+
+	memset(world->buf, 0, VNET_HEADER_LEN);
+	memcpy(frame, whole, ETH_HEADER_LEN + IP6_HEADER_LEN);
+	if (ip[0] >> 4 == IP4_VERSION) {
+		ip4->total_length = be16_of((uint16_t)(IP4_HEADER_MIN + len));
+		ip4->id = be16_of(0x1234);
+		ip4->fragment = be16_of((uint16_t)(offset / 8 | (more ? IP4_MORE_FRAGMENTS : 0)));
+		ip4->checksum = be16_of(0);
+		ip4->checksum = checksum_finish(checksum_add(0, ip4, sizeof(*ip4)));
+		memcpy(ip4 + 1, whole + ETH_HEADER_LEN + IP4_HEADER_MIN + offset, len);
+		return ETH_HEADER_LEN + IP4_HEADER_MIN + len;
+	}
+	*fragment = (struct ip6_fragment){
+		.next_header = ip6->next_header,
+		.offset = be16_of((uint16_t)(offset | more)),
+		.id = be32_of(0x12345678),
+	};
+	ip6->next_header = IPPROTO_FRAGMENT;
+	ip6->payload_length = be16_of((uint16_t)(sizeof(*fragment) + len));
+	memcpy(fragment + 1, whole + ETH_HEADER_LEN + IP6_HEADER_LEN + offset, len);
+	return ETH_HEADER_LEN + IP6_HEADER_LEN + sizeof(*fragment) + len;
+}
+
+void dgram_input(struct world *world, size_t len, uint32_t mtu)
+{
+	static uint8_t whole[INGRESS_BUFFER_LEN];
+	bool is_ip4 = world->buf[VNET_HEADER_LEN + ETH_HEADER_LEN] >> 4 == IP4_VERSION;
+	size_t headers = is_ip4 ? IP4_HEADER_MIN : IP6_HEADER_LEN;
+	size_t part = (mtu - headers - (is_ip4 ? 0 : sizeof(struct ip6_fragment))) & ~(size_t)7;
+	size_t left = len - ETH_HEADER_LEN - headers, n;
+
+	if (!mtu) {
+		dgrams_near_input(world, len);
+		return;
+	}
+	if (world->buf[0])
+		world_fail(world, "a fragment's checksum cannot be left to the link");
+	memcpy(whole, world->buf + VNET_HEADER_LEN, len);
+	for (size_t offset = 0; left; offset += n, left -= n) {
+		n = MIN(part, left);
+		dgrams_near_input(world, put_fragment(world, whole, offset, n, left > n));
+	}
 }
 
 /* ---- to the container ---- */

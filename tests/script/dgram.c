@@ -13,7 +13,7 @@
 /* What a line says beyond the datagram itself. */
 struct line {
 	struct dgram d;
-	uint32_t n_times, n_frames, segment, last;
+	uint32_t n_times, n_frames, segment, last, fragment_mtu;
 	bool has_mtu, has_df, has_ttl, has_len, is_run;
 	int error;
 	int dns_id_offset;
@@ -83,6 +83,8 @@ static bool take_number(
 		line->has_mtu = true;
 	} else if (!strcmp(word, "times")) {
 		line->n_times = words_number(script, words);
+	} else if (!strcmp(word, "fragment-mtu")) {
+		line->fragment_mtu = words_number(script, words);
 	} else if (!strcmp(word, "packets")) {
 		d->n_packets = words_number(script, words);
 	} else if (!strcmp(word, "last")) {
@@ -147,7 +149,7 @@ static void give_near(struct script *script, struct line *line)
 		line->n_times = 1;
 	}
 	for (uint32_t i = 0; i < line->n_times; i++)
-		dgrams_near_input(world, dgram_build(world, &line->d, line->segment));
+		dgram_input(world, dgram_build(world, &line->d, line->segment), line->fragment_mtu);
 }
 
 static void take_peer(struct script *script, struct words *words, struct dgram *d)
@@ -444,6 +446,7 @@ static void answer_in(
 	take_name(script, words, d);
 	take_words(script, words, line);
 	d->is_answer = true;
+	d->len = (uint32_t)dgram_dns_len(d);
 	d->dns_id = (uint16_t)(s->dns_id + line->dns_id_offset);
 	d->far = s->peer;
 	d->far_port = s->config.peer_port;

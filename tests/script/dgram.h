@@ -121,8 +121,12 @@ void dgram_describe(const struct dgram *dgram, char *text, size_t size);
 
 /* The frame goes to world->buf; returns its length. `segment`: it is a run of such datagrams. */
 size_t dgram_build(struct world *world, const struct dgram *dgram, uint32_t segment);
+/* The frame in world->buf goes in, in fragments of that MTU; 0: whole. */
+void dgram_input(struct world *world, size_t len, uint32_t mtu);
 /* A frame to the container: checked, and put into the log. */
 void dgrams_take_frame(struct world *world, const uint8_t *buf, size_t len);
+/* Of a DNS message with that name: its question, or all that it is to be filled up to. */
+size_t dgram_dns_len(const struct dgram *dgram);
 /* What is in a datagram. */
 void dgram_fill(uint8_t *data, const struct dgram *dgram);
 /* Whether it is what dgram_fill() makes, or a DNS message, which is looked at. */
