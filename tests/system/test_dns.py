@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The DNS address: the host's resolver, whatever resolv.conf says while we run."""
 import os
+import shutil
+import socket
+import subprocess
 
 import pytest
 
-from harness.dns import Server, ask
-from harness.helper import libslirp_version
+from harness.dns import Server, ask, query
 from harness.util import until
 
 ONE, TWO = "203.0.113.1", "203.0.113.2"
@@ -41,12 +43,143 @@ def test_ipv6_resolver(host, container, helper, tcp):
         assert ask(container, "fd00::3", 8, tcp) == ONE
 
 
-def test_no_nameserver_means_loopback(host, container, helper, resolver):
-    if libslirp_version() < (4, 8):
-        pytest.skip("libslirp before 4.8 has no such default")
-    host.resolv_conf("# nothing\n")
+@pytest.mark.parametrize("tcp", [False, True])
+def test_crosswise(host, container, helper, tcp):
+    """A nameserver of one family is there for both."""
+    with Server(host.root, "127.0.0.1", ONE), Server(host.root, "::1", TWO):
+        helper("--enable-ipv6")
+        container.wait_ipv6()
+        assert ask(container, "fd00::3", 8, tcp) == ONE
+        host.resolv_conf("# the other one\nnameserver ::1\n")
+        until(lambda: ask(container, "10.0.2.3", 9, tcp) == TWO, "the other one is asked")
+
+
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def make_dangling(path):
+    os.symlink("nowhere", path)
+
+
+def make_huge(path):
+    with open(path, "w", encoding="ascii") as file:
+        file.write("# nameserver 127.0.0.9\n" * 100_000 + "nameserver 127.0.0.9\n")
+
+
+def make_nameless(path):
+    with open(path, "w", encoding="ascii") as file:
+        file.write("# nothing\n")
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("make", [make_fifo, os.mkdir, make_dangling, make_huge, make_nameless, None])
+def test_no_nameserver_means_loopback(host, container, helper, resolver, make, tcp):
+    """Also when it becomes so."""
+    host.resolv_conf("nameserver 127.0.0.9\n")
     helper()
-    assert ask(container, "10.0.2.3") == resolver.says
+    os.unlink(host.etc("resolv.conf"))
+    if make:
+        make(host.etc("resolv.conf"))
+    try:
+        until(lambda: ask(container, "10.0.2.3", 5, tcp, timeout=1) == resolver.says,
+              "loopback is asked")
+    finally:
+        if os.path.isdir(host.etc("resolv.conf")):
+            os.rmdir(host.etc("resolv.conf"))
+        elif make and make is not os.mkdir:
+            os.unlink(host.etc("resolv.conf"))
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_disabled(container, helper, resolver, tcp):
+    """The address is as any other, and leads nowhere here."""
+    helper("--disable-dns")
+    assert ask(container, "10.0.2.3", 5, tcp, timeout=1) is None
+
+
+# refuses, is silent (nobody answers ARP for it), has no route
+DEAD = ["127.0.0.9", "192.0.2.77", "203.0.113.77", "2001:db8::77"]
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("dead", DEAD)
+def test_failover(host, container, helper, resolver, dead, tcp):
+    host.resolv_conf(f"nameserver {dead}\nnameserver 127.0.0.1\n")
+    one = helper()
+    assert ask(container, "10.0.2.3", 7, tcp) == resolver.says
+    # it is remembered, whoever asks
+    before = one.counters()["dns_failed_over"]
+    assert before == (0 if tcp else 1)
+    for ident in range(10):
+        assert ask(container, "10.0.2.3", ident) == resolver.says
+        assert ask(container, "10.0.2.3", ident, tcp=True) == resolver.says
+    assert one.counters()["dns_failed_over"] == before
+
+
+def test_all_refuse(host, container, helper):
+    host.resolv_conf("nameserver 127.0.0.9\nnameserver ::1\n")
+    helper("--enable-ipv6")
+    container.wait_ipv6()
+    for family, address in ((socket.AF_INET, "10.0.2.3"), (socket.AF_INET6, "fd00::3")):
+        with container.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 53))
+            sock.send(query("some.example", 1))
+            with pytest.raises(ConnectionRefusedError):
+                sock.recv(512)
+        with container.socket(family) as sock:
+            with pytest.raises(ConnectionRefusedError):
+                sock.connect((address, 53))
+
+
+def test_many_at_once(container, helper, resolver):
+    """Whatever they take is given back."""
+    one = helper()
+    before = one.descriptors()
+    with container.socket(kind=socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sock.connect(("10.0.2.3", 53))
+        for ident in range(1000):
+            sock.send(query("some.example", ident))
+        for _ in range(100):  # what is lost on the way is UDP's affair
+            assert sock.recv(512)
+    until(lambda: one.descriptors() == before, "all sockets are closed")
+
+
+@pytest.fixture
+def dnsmasq(host, tmp_path):
+    program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin")
+    if not program or not shutil.which("dig"):
+        pytest.skip("no dnsmasq or no dig")
+    texts = ",".join("x" * 250 for _ in range(12))
+    with host.root.popen([
+            program, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+            "--listen-address=127.0.0.1", "--bind-interfaces", "--user=", "--group=", "--pid-file=",
+            "--edns-packet-max=4096", "--address=/some.example/203.0.113.1",
+            f"--txt-record=large.example,{texts}"],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            until(lambda: ask(host.root, "127.0.0.1", timeout=1) == ONE, "dnsmasq answers")
+            yield process
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("address", ["10.0.2.3", "fd00::3"])
+def test_dig(container, helper, dnsmasq, address):
+    helper("--enable-ipv6")
+    container.wait_ipv6()
+
+    def dig(*words):
+        return container.run("dig", "+tries=1", "+time=20", f"@{address}", *words).stdout
+
+    assert dig("+short", "some.example").strip() == ONE
+    assert dig("+short", "+tcp", "some.example").strip() == ONE
+    large = dig("+bufsize=4096", "+ignore", "large.example", "TXT")
+    assert "x" * 250 in large and "flags: qr aa rd ra;" in large and "udp: 4096" in large
+    truncated = dig("+bufsize=512", "+ignore", "large.example", "TXT")
+    assert " tc" in truncated and "x" * 250 not in truncated
+    assert dig("+bufsize=512", "large.example", "TXT").count("x" * 250) == 12
 
 
 def test_other_ports_of_the_dns_address_are_closed(container, helper, resolver):
@@ -81,15 +214,46 @@ def change_absolute_link(host, text):
     os.rename(host.etc("resolv.new"), host.etc("resolv.conf"))
 
 
-@pytest.mark.parametrize("change", [rewrite, rename_over, change_link, change_absolute_link])
+def change_link_elsewhere(host, text):
+    """Out of /etc and /run, as with WSL or Nix."""
+    os.makedirs(host.path("elsewhere"), exist_ok=True)
+    with open(host.path("elsewhere/resolv.conf"), "w", encoding="ascii") as file:
+        file.write(text)
+    os.symlink(host.path("elsewhere/resolv.conf"), host.etc("resolv.new"))
+    os.rename(host.etc("resolv.new"), host.etc("resolv.conf"))
+
+
+CHANGES = [rewrite, rename_over, change_link, change_absolute_link, change_link_elsewhere]
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("options", [[], ["--enable-sandbox", "--enable-seccomp"]])
-def test_change_is_followed(host, container, helper, resolver, other, change, options):
+def test_change_is_followed(host, container, helper, resolver, other, change, options, tcp):
     helper(*options)
-    assert ask(container, "10.0.2.3") == resolver.says
+    assert ask(container, "10.0.2.3", 1, tcp) == resolver.says
     change(host, "# a longer file, so that its size differs, too\nnameserver 127.0.0.2\n")
-    until(lambda: ask(container, "10.0.2.3") == other.says, "the new resolver is used")
+    until(lambda: ask(container, "10.0.2.3", 2, tcp) == other.says, "the new resolver is used")
     rewrite(host, "nameserver 127.0.0.1\n")
-    until(lambda: ask(container, "10.0.2.3") == resolver.says, "the old one is used again")
+    until(lambda: ask(container, "10.0.2.3", 3, tcp) == resolver.says, "the old one is used again")
+
+
+def test_without_agent(host, container, helper, resolver, other):
+    """The relay looks itself, and when the agent is gone it goes on with what it knows."""
+    helper("--disable-feature=agent", "--enable-sandbox")
+    assert ask(container, "10.0.2.3") == resolver.says
+    rename_over(host, "nameserver 127.0.0.2\n")
+    until(lambda: ask(container, "10.0.2.3") == other.says, "the new resolver is used")
+
+
+def test_agent_is_killed(host, container, helper, resolver, other):
+    one = helper()
+    assert ask(container, "10.0.2.3") == resolver.says
+    os.kill(one.agent(), 9)
+    until(lambda: "agent is gone" in one.stderr(), "the relay has noticed")
+    rename_over(host, "nameserver 127.0.0.2\n")
+    for tcp in (False, True):
+        assert ask(container, "10.0.2.3", 4, tcp) == resolver.says
 
 
 def test_change_behind_a_link(host, container, helper, resolver, other):
