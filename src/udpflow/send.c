@@ -103,6 +103,25 @@ static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int err
 	return false;
 }
 
+static void count_full(struct udp_flow *flow, const struct host_datagram *datagrams, unsigned int n)
+{
+	uint64_t *counter = &flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL];
+
+	for (unsigned int i = 0; i < n; i++) {
+		size_t size =
+			datagrams[i].segment ? datagrams[i].segment : MAX(datagrams[i].len, 1);
+
+		*counter += MAX((datagrams[i].len + size - 1) / size, 1);
+	}
+}
+
+/* Datagrams of runs of which others were sent. */
+static void count_dropped(struct udp_flow *flow)
+{
+	flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL] += flow->dgram.n_dropped;
+	flow->dgram.n_dropped = 0;
+}
+
 static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, unsigned int n)
 {
 	const struct udpflow_config *config = &flow->owner->config;
@@ -116,7 +135,7 @@ static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, u
 			i += (unsigned int)r;
 			attempts = 0;
 		} else if (r == -EAGAIN || r == 0) {
-			config->counters->value[COUNTER_UDP_SEND_FULL] += n - i;
+			count_full(flow, datagrams + i, n - i);
 			return;
 		} else if (attempts++ >= UDP_ATTEMPTS_MAX || !retry(flow, &datagrams[i], -r)) {
 			count(config->counters, COUNTER_UDP_NOT_SENT);
@@ -141,6 +160,8 @@ static void send_from(struct outbox *outbox, unsigned int first)
 	}
 	flow->n_unsent = 0;
 	send_batch(flow, batch, n);
+	if (flow->dgram.n_dropped)
+		count_dropped(flow);
 }
 
 void udp_send_all(struct udpflow *udpflow)
