@@ -10,6 +10,7 @@
  * forbids, or for a run that it cannot send; when the end of a turn does not come, a flow outlives
  * its silence, or something is left behind.
  */
+#include "base/log.h"
 #include "tests/fuzz/udp-world.h"
 #include "wire/cursor.h"
 
@@ -562,6 +563,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct cursor in = {.at = data, .left = size};
 	uint8_t settings = next8(&in);
 
+	log_init("fuzz-udp", LOG_LEVEL_ERROR);
 	start(settings);
 	for (int i = 0; in.left && i < OPERATIONS_MAX; i++)
 		operate(&in);
