@@ -16,7 +16,7 @@ import subprocess
 import time
 
 USER = 64321  # needs no entry in /etc/passwd
-GATEWAY = "10.0.2.2"
+GATEWAY, DNS = "10.0.2.2", "10.0.2.3"
 is_root = os.geteuid() == 0
 
 # Short connections must not run out of ports: that is not what is measured.
@@ -75,7 +75,7 @@ class Namespace:
             raise Failure(self.holder.stderr.read().decode().strip() or "unshare failed")
         self.pid = self.holder.pid
         self.prefix = [*enter, "nsenter", "-t", str(self.pid), "--preserve-credentials",
-                       *(flag for flag in flags if flag in ("--user", "--net")), "--"]
+                       *(flag for flag in flags if flag in ("--user", "--net", "--mount")), "--"]
 
     def popen(self, command, **kwargs):
         kwargs.setdefault("stdin", subprocess.DEVNULL)
@@ -96,10 +96,18 @@ NEW_USER = ["--user", "--map-root-user"]
 
 
 class Host(Namespace):
-    """The host: helpers and servers run in it by `user`, which for root is an ordinary one."""
+    """The host: helpers and servers run in it by `user`, which for root is an ordinary one.
 
-    def __init__(self):
-        super().__init__([], ["--net"] if is_root else [*NEW_USER, "--net"], HOST_SETUP, [])
+    With a resolv_conf, a path, its mount namespace has that as /etc/resolv.conf.
+    """
+
+    def __init__(self, resolv_conf=None):
+        flags = ["--net"] if is_root else [*NEW_USER, "--net"]
+        setup = HOST_SETUP
+        if resolv_conf:
+            flags.append("--mount")
+            setup += f"mount --bind {shlex.quote(resolv_conf)} /etc/resolv.conf\n"
+        super().__init__([], flags, setup, [])
         self.user = [*self.prefix, *as_user()]
 
     def popen_user(self, command, **kwargs):
@@ -164,10 +172,11 @@ class Program:
 
 
 def pasta_options(mtu):
-    """An address, a gateway that means the host's loopback, no forwarded ports: as slirp4netns."""
+    """An address, a gateway that means the host's loopback, a resolver, no forwarded ports: as
+    slirp4netns."""
     return ["--foreground", "--quiet", "--config-net", "--ipv4-only", "--mtu", mtu, "--ns-ifname",
             "tap0", "--address", "10.0.2.100", "--netmask", "24", "--gateway", GATEWAY, "-t",
-            "none", "-u", "none", "-T", "none", "-U", "none"]
+            "none", "-u", "none", "-T", "none", "-U", "none", "--dns-forward", DNS]
 
 
 SHELL = 'echo; read go; exec "$@" </dev/null >/dev/null'

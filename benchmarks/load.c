@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "load.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,6 +42,59 @@ void load_raise_limit(void)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
+}
+
+socklen_t load_address(const char *address, int port, struct sockaddr_in6 *ret_name)
+{
+	struct sockaddr_in *four = (struct sockaddr_in *)ret_name;
+
+	memset(ret_name, 0, sizeof(*ret_name));
+	if (inet_pton(AF_INET6, address, &ret_name->sin6_addr) == 1) {
+		ret_name->sin6_family = AF_INET6;
+		ret_name->sin6_port = htons((uint16_t)port);
+		return sizeof(*ret_name);
+	}
+	if (inet_pton(AF_INET, address, &four->sin_addr) != 1)
+		load_fail("%s is no address", address);
+	four->sin_family = AF_INET;
+	four->sin_port = htons((uint16_t)port);
+	return sizeof(*four);
+}
+
+unsigned int load_port(int fd)
+{
+	struct sockaddr_in6 name;
+	socklen_t size = sizeof(name);
+
+	/* IPv4 has its port in the same place. */
+	getsockname(fd, (struct sockaddr *)&name, &size);
+	return ntohs(name.sin6_port);
+}
+
+void latencies_add(struct latencies *l, int64_t ns)
+{
+	if (l->n == l->room) {
+		l->room = l->room ? 2 * l->room : 65536;
+		l->ns = reallocarray(l->ns, l->room, sizeof(*l->ns));
+		if (!l->ns)
+			load_fail("out of memory");
+	}
+	l->ns[l->n++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+double percentile_us(struct latencies *l, size_t percent)
+{
+	if (l->n == 0)
+		return 0;
+	qsort(l->ns, l->n, sizeof(*l->ns), compare);
+	return l->ns[(l->n - 1) * percent / 100] / 1e3;
 }
 
 static void stamp(char *chunk, uint64_t offset)

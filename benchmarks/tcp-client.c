@@ -11,7 +11,6 @@
  *   idle NUMBER        opens so many one after another (many), then one exchange on each, prints
  *                      the result and keeps them open until the end of standard input
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -27,55 +26,6 @@ enum { PATIENCE_S = 8 };
 
 static struct sockaddr_in6 far_name; /* or a sockaddr_in */
 static socklen_t far_size;
-
-struct latencies {
-	uint32_t *ns;
-	size_t n, room;
-};
-
-static void latencies_add(struct latencies *l, int64_t ns)
-{
-	if (l->n == l->room) {
-		l->room = l->room ? 2 * l->room : 65536;
-		l->ns = reallocarray(l->ns, l->room, sizeof(*l->ns));
-		if (!l->ns)
-			load_fail("out of memory");
-	}
-	l->ns[l->n++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Sorts, and gives the value that `percent` of all do not exceed. */
-static double percentile_us(struct latencies *l, size_t percent)
-{
-	if (l->n == 0)
-		return 0;
-	qsort(l->ns, l->n, sizeof(*l->ns), compare);
-	return l->ns[(l->n - 1) * percent / 100] / 1e3;
-}
-
-static void name_far(const char *address, const char *port)
-{
-	struct sockaddr_in *four = (struct sockaddr_in *)&far_name;
-
-	if (inet_pton(AF_INET6, address, &far_name.sin6_addr) == 1) {
-		far_name.sin6_family = AF_INET6;
-		far_name.sin6_port = htons((uint16_t)atoi(port));
-		far_size = sizeof(far_name);
-	} else if (inet_pton(AF_INET, address, &four->sin_addr) == 1) {
-		four->sin_family = AF_INET;
-		four->sin_port = htons((uint16_t)atoi(port));
-		far_size = sizeof(*four);
-	} else {
-		load_fail("%s is no address", address);
-	}
-}
 
 static int dial(void)
 {
@@ -213,7 +163,7 @@ int main(int argc, char **argv)
 	load_raise_limit();
 	if (amount <= 0)
 		load_fail("usage: tcp-client ADDRESS PORT MODE AMOUNT");
-	name_far(argv[1], argv[2]);
+	far_size = load_address(argv[1], atoi(argv[2]), &far_name);
 	if (strcmp(mode, "send") == 0)
 		do_send(amount);
 	else if (strcmp(mode, "receive") == 0)

@@ -10,7 +10,6 @@
  *   echo     gives every byte back, a thread per connection: the fewest calls per exchange
  *   many     the same for many and for short connections, by epoll
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -129,32 +128,14 @@ static void give_back(int fd)
 
 static int listen_on(const char *address)
 {
-	struct sockaddr_in6 six = {.sin6_family = AF_INET6};
-	struct sockaddr_in four = {.sin_family = AF_INET};
-	struct sockaddr *name = (struct sockaddr *)&four;
-	socklen_t size = sizeof(four);
+	struct sockaddr_in6 name;
+	socklen_t size = load_address(address, 0, &name);
 	int fd;
 
-	if (inet_pton(AF_INET6, address, &six.sin6_addr) == 1) {
-		name = (struct sockaddr *)&six;
-		size = sizeof(six);
-	} else if (inet_pton(AF_INET, address, &four.sin_addr) != 1) {
-		load_fail("%s is no address", address);
-	}
-	fd = socket(name->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, name, size) < 0 || listen(fd, 4096) < 0)
+	fd = socket(name.sin6_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&name, size) < 0 || listen(fd, 4096) < 0)
 		load_fail("listening on %s: %s", address, strerror(errno));
 	return fd;
-}
-
-static unsigned int port_of(int fd)
-{
-	struct sockaddr_in6 name;
-	socklen_t size = sizeof(name);
-
-	/* IPv4 has its port in the same place. */
-	getsockname(fd, (struct sockaddr *)&name, &size);
-	return ntohs(name.sin6_port);
 }
 
 static void dispatch(int epoll, int fd)
@@ -181,7 +162,7 @@ int main(int argc, char **argv)
 		listeners[service] = listen_on(argv[1]);
 		watch(epoll, listeners[service]);
 		printf("%s\"%s\": %u", service ? ", " : "{", names[service],
-			port_of(listeners[service]));
+			load_port(listeners[service]));
 	}
 	puts("}");
 	fflush(stdout);

@@ -21,16 +21,8 @@
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */
 #define LINK_BATCH 64
-/* And bytes: 64 of the largest frames take a millisecond. */
-#define LINK_BATCH_BYTES (1024 * 1024)
-
-/* TCP flows, however many descriptors there may be. */
-#define MAX_FLOWS 1000000
-/* Descriptors that they leave to the rest; at most a quarter of what there is. */
-#define TCP_RESERVE 64
-/* Sockets of DNS at most, and their share of all. */
-#define DNS_SOCKETS_MAX   1024
-#define DNS_SOCKETS_SHARE 16
+/* And bytes: two of the largest frames take a tenth of a millisecond. */
+#define LINK_BATCH_BYTES (128 * 1024)
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
@@ -38,7 +30,7 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
 _Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
-_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
+_Static_assert(INGRESS_BUFFER_LEN >= LINK_BUFFER_LEN, "a link's frame fits into ingress's buffer");
 
 /* ---- counters ---- */
 
@@ -138,62 +130,22 @@ static void send_answer(struct relay *relay, size_t len)
 		count(&relay->counters, COUNTER_FRAMES_OUT_DROPPED);
 }
 
-/* A segment that is nobody's may be of a published port, whose connections libslirp makes. */
-static void tcp_input(struct relay *relay, struct packet *packet)
-{
-	uint8_t *frame = relay->frame + LINK_HEADER_LEN;
-	struct flow_key key;
-
-	if (relay->tcp_is_ours && tcpflow_input(&relay->tcpflow, frame, packet) == TCPFLOW_TAKEN)
-		return;
-	flow_key_of(&key, frame, packet);
-	if (relay->tcp_is_ours && !hostfwd_is_published(&relay->hostfwd, key.near_port)) {
-		tcpflow_refuse(&relay->tcpflow, frame, packet);
-		return;
-	}
-	ingress_complete_checksum(relay->frame, packet);
-	bridge_input(&relay->bridge, frame, packet);
-}
-
-/* What is not TCP. */
-static void other_input(struct relay *relay, struct packet *packet)
-{
-	uint8_t *frame = relay->frame + LINK_HEADER_LEN;
-	struct ip_addr addr;
-
-	if (relay->dns && packet->protocol == IPPROTO_UDP && !packet->is_fragment) {
-		const struct udp_header *udp =
-			(const struct udp_header *)(frame + packet->transport_offset);
-
-		if (policy_map(&relay->policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP,
-			    &addr) == POLICY_NAMESERVER) {
-			dns_input(relay->dns, frame, packet);
-			return;
-		}
-	}
-	bridge_input(&relay->bridge, frame, packet);
-}
-
 /* The dispatch of frames: one of `len` bytes lies in relay->frame, behind its header. */
 static void frame_input(struct relay *relay, size_t len)
 {
 	size_t answer_len;
 	struct packet packet;
+	enum ingress_result kind = ingress_frame(&relay->ingress, relay->frame, len,
+		relay->loop.now_ns, &packet, relay->answer, &answer_len);
 
-	switch (ingress_frame(&relay->ingress, relay->frame, len, relay->loop.now_ns, &packet,
-		relay->answer, &answer_len)) {
-	case INGRESS_TCP:
-		tcp_input(relay, &packet);
-		break;
-	case INGRESS_OTHER:
-		other_input(relay, &packet);
-		break;
-	case INGRESS_ANSWER:
+	if (kind == INGRESS_ANSWER)
 		send_answer(relay, answer_len);
-		break;
-	case INGRESS_DROP:
-		break;
-	}
+	else if (kind == INGRESS_DROP)
+		return;
+	else if (relay->has_stack)
+		stack_input(&relay->stack, kind, relay->frame + LINK_HEADER_LEN, &packet);
+	else
+		bridge_input(&relay->bridge, relay->frame + LINK_HEADER_LEN, &packet);
 }
 
 /* How many frames to take before looking at the rest again. A read that finds nothing costs as much
@@ -247,8 +199,8 @@ static void take_resolv_conf(void *owner, uint64_t cookie, int fd)
 	struct relay *relay = owner;
 
 	resolver_take(&relay->hostsock.resolver, fd, relay->loop.now_ns);
-	if (relay->dns)
-		dns_servers_known(relay->dns);
+	if (relay->has_stack)
+		dns_servers_known(relay->stack.dns);
 }
 
 /* The agent has the caller's file system before it; the relay's is empty. */
@@ -271,10 +223,10 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 		bridge_ready(&relay->bridge, handle, events);
 		break;
 	case HANDLE_TCP:
-		tcpflow_host_ready(&relay->tcpflow, handle, events);
-		break;
+	case HANDLE_UDP:
+	case HANDLE_PING:
 	case HANDLE_DNS:
-		dns_host_ready(relay->dns, handle, events);
+		stack_ready(&relay->stack, handle, events);
 		break;
 	case HANDLE_API_LISTENER:
 		api_server_accept(relay->api);
@@ -294,8 +246,6 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_TARGET:
 		end_with(relay, RELAY_TARGET_GONE);
 		break;
-	case HANDLE_UDP:
-	case HANDLE_PING:
 	case HANDLE_NONE:
 		break;
 	}
@@ -315,7 +265,7 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 		take_frames(relay, relay->link_events);
 	relay->link_was_ready = relay->link_events;
 	bridge_finish(&relay->bridge);
-	relay->has_more = relay->tcp_is_ours && tcpflow_finish(&relay->tcpflow);
+	relay->has_more = relay->has_stack && stack_finish(&relay->stack);
 	pcap_link_flush(&relay->pcap);
 	report_refused_calls(relay);
 	return 0;
@@ -365,7 +315,7 @@ static void log_end(struct relay *relay)
 static bool has_unsent(struct relay *relay)
 {
 	return bridge_has_unsent(&relay->bridge) ||
-		(relay->tcp_is_ours && tcpflow_has_unsent(&relay->tcpflow));
+		(relay->has_stack && stack_has_unsent(&relay->stack));
 }
 
 static void drain(struct relay *relay)
@@ -381,9 +331,8 @@ void relay_stop(struct relay *relay)
 {
 	forward_close_all(relay->forward);
 	relay->bridge.link = NULL;
-	if (relay->tcp_is_ours)
-		tcpflow_link_gone(&relay->tcpflow);
-	relay->egress.link = NULL;
+	if (relay->has_stack)
+		stack_link_gone(&relay->stack);
 	relay->link->ops->close(relay->link);
 	api_server_free(relay->api);
 	relay->api = NULL;
@@ -392,9 +341,8 @@ void relay_stop(struct relay *relay)
 	drain(relay);
 	forward_free(relay->forward);
 	bridge_done(&relay->bridge);
-	if (relay->tcp_is_ours)
-		tcpflow_done(&relay->tcpflow);
-	dns_free(relay->dns);
+	if (relay->has_stack)
+		stack_done(&relay->stack);
 	ingress_done(&relay->ingress);
 	hostsock_done(&relay->hostsock);
 	fd_close(&relay->signal_fd);
@@ -483,48 +431,27 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	return 0;
 }
 
-static int start_tcpflow(struct relay *relay, const struct relay_parts *parts)
+static int start_stack(struct relay *relay, const struct relay_parts *parts)
 {
-	uint64_t left = descriptors_left(relay, parts->descriptor_limit);
-	const struct tcpflow_config config = {
+	const struct stack_config config = {
 		.policy = &relay->policy,
 		.link = relay->link,
 		.host = &relay->hostsock.host,
 		.loop = &relay->loop,
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
-		.key = &relay->key,
-		.max_flows = (uint32_t)MIN(left - MIN(TCP_RESERVE, left / 4), MAX_FLOWS),
-		.queue_len = relay->link->queue_len,
+		.bridge = &relay->bridge,
+		.hostfwd = &relay->hostfwd,
+		.mtu = parts->options->mtu,
+		.descriptors = descriptors_left(relay, parts->descriptor_limit),
 		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
 	};
-	int r = siphash_key_random(&relay->key);
+	int r = stack_init(&relay->stack, &config);
 
-	if (r == 0)
-		r = tcpflow_init(&relay->tcpflow, &config);
 	if (r < 0)
-		return log_errno(LOG_LEVEL_ERROR, r, "cannot start the TCP relay");
-	relay->tcp_is_ours = true;
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot start the relay");
+	relay->has_stack = true;
 	return 0;
-}
-
-static int start_dns(struct relay *relay, const struct relay_parts *parts)
-{
-	uint64_t left = descriptors_left(relay, parts->descriptor_limit);
-	const struct dns_config config = {
-		.policy = &relay->policy,
-		.egress = &relay->egress,
-		.host = &relay->hostsock.host,
-		.loop = &relay->loop,
-		.counters = &relay->counters,
-		.icmp_limit = &relay->icmp_limit,
-		.max_sockets = (uint32_t)MAX(MIN(left / DNS_SOCKETS_SHARE, DNS_SOCKETS_MAX), 1),
-	};
-
-	egress_init(&relay->egress, &relay->policy, relay->link, parts->options->mtu,
-		(uint32_t)siphash(&relay->key, "egress", 6), &relay->counters);
-	relay->dns = dns_new(&config);
-	return relay->dns ? 0 : log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
 }
 
 static int start_api(struct relay *relay)
@@ -580,16 +507,14 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	icmp_limit_init(&relay->icmp_limit, &relay->counters);
 	relay->link_batch = 1;
 	relay->frame = frame_place(relay, parts->options->stack);
-	/* libslirp verifies TCP itself. */
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
 	hostsock_init(&relay->hostsock, &relay->loop, host_features(parts->options));
+	relay->ingress.offloads = relay->link->offloads;
 	start_resolver(relay, parts);
 	r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
-		r = start_tcpflow(relay, parts);
-	if (r == 0 && parts->options->stack == STACK_AUTO)
-		r = start_dns(relay, parts);
+		r = start_stack(relay, parts);
 	if (r < 0)
 		return r;
 	relay->forward = forward_new(&relay->hostfwd.backend);

@@ -12,8 +12,6 @@
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
-#include "dns/dns.h"
-#include "flow/egress.h"
 #include "flow/icmp_limit.h"
 #include "flow/ingress.h"
 #include "flow/policy.h"
@@ -24,7 +22,7 @@
 #include "setup/options.h"
 #include "slirp/bridge.h"
 #include "slirp/hostfwd.h"
-#include "tcpflow/tcpflow.h"
+#include "stack.h"
 
 /* Why it ended; the exit status and the last log line follow from it. */
 enum relay_end {
@@ -46,12 +44,9 @@ struct relay {
 	struct pcap_link pcap; /* around the tap, with --pcap */
 	struct link *link;     /* whichever of the two frames go through */
 	struct hostsock hostsock;
-	struct siphash_key key;
-	struct tcpflow tcpflow; /* with --stack=auto */
-	bool tcp_is_ours;
-	struct egress egress;
-	struct dns *dns; /* likewise */
-	bool has_more;   /* of what the last turn began */
+	struct stack stack; /* with --stack=auto */
+	bool has_stack;
+	bool has_more; /* of what the last turn began */
 	struct bridge bridge;
 	struct hostfwd hostfwd;
 	struct forward *forward;
@@ -71,7 +66,7 @@ struct relay {
 	 * what is copied begin at a cache line: large copies run up to a quarter slower otherwise.
 	 */
 	uint8_t *frame;
-	_Alignas(64) uint8_t buffer[64 + LINK_BUFFER_LEN];
+	_Alignas(64) uint8_t buffer[64 + INGRESS_BUFFER_LEN];
 	uint8_t answer[INGRESS_ANSWER_MAX];
 };
 

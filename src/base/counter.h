@@ -16,15 +16,20 @@
 	X(DROP_OVERSIZED, "drop_oversized", "frames longer than an IP packet can be")         \
 	X(DROP_ETHERTYPE, "drop_ethertype", "frames neither ARP, IPv4 nor IPv6")              \
 	X(DROP_HEADER, "drop_header", "headers whose fields contradict each other")           \
-	X(DROP_CHECKSUM, "drop_checksum", "wrong checksums of IPv4 headers or TCP")           \
+	X(DROP_CHECKSUM, "drop_checksum", "wrong checksums of IPv4, TCP, UDP or ICMP")        \
 	X(DROP_GSO, "drop_gso", "frames to be cut in a way that was not offered")             \
 	X(DROP_FRAGMENT, "drop_fragment", "fragments that can belong to no datagram")         \
+	X(DROP_PROTOCOL, "drop_protocol", "packets of IP protocols that are not carried")     \
+	X(DROP_TTL, "drop_ttl", "packets whose time to live ends at the gateway")             \
 	X(DROP_IPV6_DISABLED, "drop_ipv6_disabled", "IPv6 frames while IPv6 is off")          \
 	X(DROP_DHCP, "drop_dhcp", "DHCP requests for which no lease is left")                 \
 	X(URGENT_CLEARED, "urgent_cleared", "TCP segments whose urgent data was ordinary")    \
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
+	X(ICMP_DROPPED, "icmp_dropped", "echo requests to nobody, or without room for them")  \
+	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
+	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
 	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
 	X(TCP_REFUSED, "tcp_refused", "TCP connections refused for want of room")             \
 	X(TCP_HALF_OPEN, "tcp_half_open", "SYNs passed over: too many dials are under way")   \
@@ -36,6 +41,12 @@
 	X(TCP_IMPOSSIBLE, "tcp_impossible", "events that the TCP machine has no answer to")   \
 	X(TCP_MEMORY_SHORT, "tcp_memory_short",                                               \
 		"TCP segments left unacknowledged for want of memory")                        \
+	X(UDP_MAPPED, "udp_mapped", "UDP ports of the container that were given a socket")    \
+	X(UDP_EVICTED, "udp_evicted", "silent UDP mappings that gave way to new ones")        \
+	X(UDP_REFUSED, "udp_refused", "UDP datagrams lost for want of a socket")              \
+	X(UDP_SEND_FULL, "udp_send_full", "UDP datagrams for which the socket had no room")   \
+	X(UDP_NOT_SENT, "udp_not_sent", "UDP datagrams that the host's kernel refused")       \
+	X(UDP_STRANGERS, "udp_strangers", "UDP datagrams of peers that may not be heard")     \
 	X(DNS_QUERIES, "dns_queries", "queries to the DNS address")                           \
 	X(DNS_ANSWERS, "dns_answers", "answers of nameservers passed on")                     \
 	X(DNS_FAILED_OVER, "dns_failed_over", "queries sent to yet another nameserver")       \

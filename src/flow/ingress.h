@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The checked parse in front of every stack: what does not add up, and what may not be reached,
- * goes no further. It drops and counts, puts IPv4 fragments together, and answers what policy
- * refuses with an ICMP error, at a bounded rate.
+ * goes no further. It drops and counts, puts fragments together, and answers with an ICMP error, at
+ * a bounded rate, what policy refuses and, where our own stack is behind, what a router would.
  *
  * The virtio-net header in front of a frame can be the container's own work (a packet socket with
  * PACKET_VNET_HDR): of its numbers only those are used that agree with the frame.
@@ -22,28 +22,44 @@
 #include "wire/vnet.h"
 
 /* The longest frame that passes. A buffer has room for one and its virtio-net header even when what
- * is in it is shorter: a datagram grows out of its last fragment. */
+ * is in it is shorter: a datagram grows out of its last fragment, beyond what a link carries. */
 #define INGRESS_FRAME_MAX  REASSEMBLY_FRAME_MAX
 #define INGRESS_BUFFER_LEN (VNET_HEADER_LEN + INGRESS_FRAME_MAX)
 #define INGRESS_ANSWER_MAX UNREACHABLE_MAX
+
+/* Datagrams in one run: Linux makes no more (UDP_MAX_SEGMENTS; 64 before 6.9). */
+#define INGRESS_RUN_MAX 128
 
 struct ingress {
 	const struct policy *policy;
 	struct icmp_limit *icmp_limit;
 	struct counters *counters;
-	/* Off where the stack behind verifies TCP's checksum itself. */
-	bool verify_tcp;
+	/* The stack behind is ours; off for libslirp, which has its own idea of what it carries and
+	 * verifies checksums itself. */
+	bool own_stack;
+	/* Of the link, which may change them: bits of enum link_offload. 0 after ingress_init(). */
+	uint32_t offloads;
 	struct reassembly reassembly;
 };
 
 enum ingress_result {
-	/* A whole TCP segment. With verify_tcp its checksum is right, or the virtio-net header says
+	/* A whole TCP segment. With own_stack its checksum is right, or the virtio-net header says
 	 * that it was verified (VNET_DATA_VALID) or is still to be completed, in the right place
 	 * (VNET_NEEDS_CSUM); without, the header is all zero and the checksum complete. */
 	INGRESS_TCP,
-	/* ARP, or another whole packet. The header is all zero, the checksum complete. */
+	/* With own_stack: a whole UDP datagram of which neither port is 0, the packet cut where the
+	 * UDP length says that it ends; its checksum as that of TCP, or left out. With LINK_USO it
+	 * can be a run (gso_type VNET_GSO_UDP_L4): the payload is at least one byte and to be cut
+	 * into at most INGRESS_RUN_MAX datagrams of gso_size bytes, the last one may be shorter. */
+	INGRESS_UDP,
+	/* With own_stack: ICMP over IPv4 or ICMPv6 over IPv6, but for group reports. The header is
+	 * all zero, the checksum complete and right. */
+	INGRESS_ICMP,
+	/* ARP; without own_stack also every other whole packet. The header is all zero, the
+	 * checksum complete. */
 	INGRESS_OTHER,
-	/* Counted, or a fragment that waits for others. */
+	/* Counted; or a fragment that waits for others, or, with own_stack, a group report (IGMP,
+	 * MLD), for which nobody is there. */
 	INGRESS_DROP,
 	/* Counted; the reply is to be sent to the container. */
 	INGRESS_ANSWER,
@@ -51,12 +67,12 @@ enum ingress_result {
 
 /* Keeps all pointers. */
 void ingress_init(struct ingress *ingress, const struct policy *policy,
-	struct icmp_limit *icmp_limit, bool verify_tcp, struct counters *counters);
+	struct icmp_limit *icmp_limit, bool own_stack, struct counters *counters);
 void ingress_done(struct ingress *ingress);
 
 /* `buf` is a virtio-net header and a frame, `len` the frame's length without the header. For
- * INGRESS_TCP and INGRESS_OTHER *ret_packet says where the parts lie in the frame; for
- * INGRESS_ANSWER the reply is in `answer` (INGRESS_ANSWER_MAX bytes, without header). */
+ * what passes *ret_packet says where the parts lie in the frame; for INGRESS_ANSWER the reply is in
+ * `answer` (INGRESS_ANSWER_MAX bytes, without header). */
 enum ingress_result ingress_frame(struct ingress *ingress, uint8_t *buf, size_t len, int64_t now_ns,
 	struct packet *ret_packet, uint8_t *answer, size_t *ret_answer_len);
 

@@ -102,8 +102,7 @@ static struct ip_addr sender_of(const struct policy *policy, const struct path_e
 	const struct ip_addr *offender)
 {
 	if (offender->family != about->near.family || !is_unicast(offender) ||
-		policy_check(policy, offender, about->protocol) != POLICY_PASS ||
-		IN6_IS_ADDR_LINKLOCAL(&offender->in6) ||
+		policy_check(policy, offender, IPPROTO_NONE) != POLICY_PASS ||
 		policy_is_directed_broadcast(policy, offender) ||
 		IN6_ARE_ADDR_EQUAL(&offender->in6, &about->near.in6))
 		return gateway_of(policy, about->near.family);

@@ -40,12 +40,40 @@ static bool is_dns(const struct policy *policy, const struct ip_addr *dst)
 	return IN6_ARE_ADDR_EQUAL(&dst->in6, &policy->dns6);
 }
 
-/* The first 64 bits of the gateway's address are the prefix on the link. */
-static bool is_host(const struct policy *policy, const struct ip_addr *dst)
+static bool is_in_prefix6(const struct policy *policy, const struct in6_addr *addr)
 {
-	if (dst->family == AF_INET)
-		return ip_addr_v4(dst).s_addr == policy->gateway.s_addr;
-	return !memcmp(&dst->in6, &policy->gateway6, 8);
+	return !memcmp(addr, &policy->gateway6, 8);
+}
+
+static bool is_host(const struct policy *policy, const struct ip_addr *dst, uint8_t proto)
+{
+	if (dst->family == AF_INET6)
+		return is_in_prefix6(policy, &dst->in6);
+	if (ip_addr_v4(dst).s_addr == policy->gateway.s_addr)
+		return true;
+	return proto == IPPROTO_UDP &&
+		(ip_addr_v4(dst).s_addr == INADDR_BROADCAST ||
+			policy_is_directed_broadcast(policy, dst));
+}
+
+static bool is_link_local6(const struct ip_addr *addr)
+{
+	return addr->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr->in6);
+}
+
+static bool is_group(const struct ip_addr *addr)
+{
+	if (addr->family == AF_INET6)
+		return IN6_IS_ADDR_MULTICAST(&addr->in6);
+	return IN_MULTICAST(ntohl(ip_addr_v4(addr).s_addr)) ||
+		ip_addr_v4(addr).s_addr == INADDR_BROADCAST;
+}
+
+static bool is_loopback(const struct ip_addr *addr)
+{
+	if (addr->family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&addr->in6);
+	return ntohl(ip_addr_v4(addr).s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
 static struct ip_addr loopback_of(uint8_t family)
@@ -58,17 +86,49 @@ static struct ip_addr loopback_of(uint8_t family)
 enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst,
 	uint16_t port, uint8_t proto, struct ip_addr *ret_addr)
 {
-	if (policy_check(policy, dst, proto) != POLICY_PASS)
+	if (policy_check(policy, dst, proto) != POLICY_PASS || is_link_local6(dst))
 		return POLICY_UNREACHABLE;
 	if (is_dns(policy, dst))
 		return port == DNS_PORT ? POLICY_NAMESERVER : POLICY_UNREACHABLE;
 	*ret_addr = *dst;
-	if (!is_host(policy, dst))
+	if (!is_host(policy, dst, proto))
 		return POLICY_PASS;
 	if (!policy->host_loopback)
 		return POLICY_UNREACHABLE;
 	*ret_addr = loopback_of(dst->family);
 	return POLICY_PASS;
+}
+
+static struct ip_addr gateway_of(const struct policy *policy, uint8_t family)
+{
+	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
+				 : ip_addr_of_v6(&policy->gateway6);
+}
+
+enum policy_verdict policy_unmap(
+	const struct policy *policy, const struct ip_addr *src, struct ip_addr *ret_addr)
+{
+	if (src->family == AF_INET6 && !policy->ipv6)
+		return POLICY_UNREACHABLE;
+	if (is_loopback(src)) {
+		if (!policy->host_loopback)
+			return POLICY_UNREACHABLE;
+		*ret_addr = gateway_of(policy, src->family);
+		return POLICY_PASS;
+	}
+	if (policy_check(policy, src, IPPROTO_NONE) != POLICY_PASS || is_group(src))
+		return POLICY_UNREACHABLE;
+	*ret_addr = *src;
+	return POLICY_PASS;
+}
+
+bool policy_on_link(const struct policy *policy, const struct ip_addr *addr)
+{
+	if (is_group(addr))
+		return true;
+	if (addr->family == AF_INET6)
+		return is_in_prefix6(policy, &addr->in6) || is_link_local6(addr);
+	return (ip_addr_v4(addr).s_addr & policy->netmask.s_addr) == policy->network.s_addr;
 }
 
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family)

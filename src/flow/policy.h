@@ -48,21 +48,39 @@ enum policy_verdict policy_check(
 	const struct policy *policy, const struct ip_addr *dst, uint8_t proto);
 
 /*
- * Which address of the host's world does the container mean by `dst`, a port of `proto` (TCP)? For
- * POLICY_PASS it is in *ret_addr:
+ * Which address of the host's world does the container mean by `dst`, a port of `proto` (TCP, UDP;
+ * for ICMP the port is 0)? For POLICY_PASS it is in *ret_addr:
  *   N+2              127.0.0.1 when host_loopback, else unreachable
+ *   255.255.255.255  likewise, and the network's own broadcast address, for UDP
  *   fd00::/64        ::1 likewise, but for fd00::3
  *   N+3, fd00::3     port 53 the nameserver, else unreachable; without dns_enabled like others
- *   all others       themselves, where policy_check() lets them pass
+ *   fe80::/10        unreachable
+ *   all others       themselves, where policy_check() lets them pass: other networks' broadcast
+ *                    addresses and groups, too
  */
 enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr *dst,
 	uint16_t port, uint8_t proto, struct ip_addr *ret_addr);
+
+/*
+ * The other way round: under which address does the container see `src`, a peer in the host's
+ * world? For POLICY_PASS it is in *ret_addr:
+ *   127/8, ::1       N+2, fd00::2 when host_loopback, else unreachable
+ *   groups, 0/8, 240/4, ::/96, v4-mapped, fe80::/10, IPv6 while it is off
+ *                    unreachable: nobody whom the container could answer
+ *   all others       themselves
+ */
+enum policy_verdict policy_unmap(
+	const struct policy *policy, const struct ip_addr *src, struct ip_addr *ret_addr);
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
 /* Likewise to a nameserver of the host's; one that is on the host itself, or on its link, has none.
  */
 const struct ip_addr *policy_source_to(const struct policy *policy, const struct ip_addr *server);
+
+/* Is `addr` reached without a router: of the container's networks (the first 64 bits of gateway6
+ * are IPv6's), link-local, a group or broadcast? */
+bool policy_on_link(const struct policy *policy, const struct ip_addr *addr);
 
 /* Who is meant by an address, in the container's network. */
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);

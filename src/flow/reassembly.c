@@ -5,8 +5,13 @@
 
 #include "wire/checksum.h"
 #include "wire/ip4.h"
+#include "wire/ip6.h"
 
-#define UNITS_MAX (65536 / 8)
+#define UNITS_MAX   (65536 / 8)
+#define HEADER_MAX  (ETH_HEADER_LEN + IP4_HEADER_MAX)
+#define HEADER6_LEN (ETH_HEADER_LEN + IP6_HEADER_LEN)
+
+_Static_assert(HEADER_MAX >= HEADER6_LEN, "the headers of both families fit");
 
 struct datagram {
 	struct ip_addr src, dst;
@@ -16,8 +21,9 @@ struct datagram {
 	uint32_t n_received; /* bytes */
 	uint32_t end;        /* of the last byte received */
 	uint32_t total;      /* length of the data; 0: the last fragment is missing */
-	uint32_t header_len; /* of the first fragment's frame, up to its data; 0: missing */
-	uint8_t header[ETH_HEADER_LEN + IP4_HEADER_MAX];
+	uint32_t header_len; /* of the whole's frame, up to the data; 0: the first fragment is
+				missing */
+	uint8_t header[HEADER_MAX];
 	uint64_t have[UNITS_MAX / 64]; /* one bit per 8 bytes */
 	uint8_t data[65536];
 };
@@ -47,9 +53,11 @@ static enum reassembly_outcome slot_give_up(struct reassembly *reassembly, struc
 	return REASSEMBLY_DROPPED;
 }
 
+/* In IPv6 the next header counts in the first fragment only (RFC 8200 4.5). */
 static bool datagram_has(const struct datagram *d, const struct packet *packet)
 {
-	return d->id == packet->fragment_id && d->protocol == packet->protocol &&
+	return d->id == packet->fragment_id && d->src.family == packet->src.family &&
+		(d->protocol == packet->protocol || packet->ethertype == ETH_TYPE_IP6) &&
 		IN6_ARE_ADDR_EQUAL(&d->src.in6, &packet->src.in6) &&
 		IN6_ARE_ADDR_EQUAL(&d->dst.in6, &packet->dst.in6);
 }
@@ -109,6 +117,20 @@ static bool datagram_mark(struct datagram *d, uint32_t start, uint32_t end)
 	return true;
 }
 
+/* What stands in front of the whole's data; the lengths are not in it yet. */
+static uint32_t header_write(uint8_t *header, const struct packet *packet, const uint8_t *frame)
+{
+	struct ip6_header *ip6 = (struct ip6_header *)(header + ETH_HEADER_LEN);
+
+	if (packet->ethertype == ETH_TYPE_IP4) {
+		memcpy(header, frame, packet->transport_offset);
+		return packet->transport_offset;
+	}
+	memcpy(header, frame, HEADER6_LEN);
+	ip6->next_header = packet->protocol;
+	return HEADER6_LEN;
+}
+
 /* packet_parse() has made sure that the fragment ends within 65535 bytes. */
 static bool datagram_add(struct datagram *d, const struct packet *packet, const uint8_t *frame)
 {
@@ -127,10 +149,8 @@ static bool datagram_add(struct datagram *d, const struct packet *packet, const 
 	memcpy(d->data + start, frame + packet->transport_offset, packet->transport_len);
 	d->n_received += packet->transport_len;
 	d->end = MAX(d->end, end);
-	if (start == 0) {
-		d->header_len = packet->transport_offset;
-		memcpy(d->header, frame, d->header_len);
-	}
+	if (start == 0)
+		d->header_len = header_write(d->header, packet, frame);
 	return true;
 }
 
@@ -140,24 +160,48 @@ static bool datagram_is_complete(const struct datagram *d)
 	return d->total && d->n_received == d->total;
 }
 
+static void lengths_write4(struct ip4_header *ip, size_t header_len, size_t data_len)
+{
+	ip->total_length = be16_of((uint16_t)(header_len + data_len));
+	ip->fragment = be16_of(0);
+	ip->checksum = be16_of(0);
+	ip->checksum = checksum_finish(checksum_add(0, ip, header_len));
+}
+
 /* The length of the frame; 0 when header and data together are too long. */
 static size_t datagram_write(const struct datagram *d, uint8_t *frame)
 {
-	size_t len = d->header_len + d->total, ip_len = len - ETH_HEADER_LEN;
-	struct ip4_header *ip = (struct ip4_header *)(frame + ETH_HEADER_LEN);
+	size_t ip_header_len = d->header_len - ETH_HEADER_LEN;
+	void *ip = frame + ETH_HEADER_LEN;
 
-	if (ip_len > IP4_LEN_MAX)
+	if (d->src.family == AF_INET && ip_header_len + d->total > IP4_LEN_MAX)
 		return 0;
 	memcpy(frame, d->header, d->header_len);
 	memcpy(frame + d->header_len, d->data, d->total);
-	ip->total_length = be16_of((uint16_t)ip_len);
-	ip->fragment = be16_of(0);
-	ip->checksum = be16_of(0);
-	ip->checksum = checksum_finish(checksum_add(0, ip, d->header_len - ETH_HEADER_LEN));
-	return len;
+	if (d->src.family == AF_INET)
+		lengths_write4(ip, ip_header_len, d->total);
+	else
+		((struct ip6_header *)ip)->payload_length = be16_of((uint16_t)d->total);
+	return d->header_len + d->total;
 }
 
-enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const struct packet *packet,
+/* Only IPv6 has such fragments. */
+static bool is_whole(const struct packet *packet)
+{
+	return !packet->more_fragments && !packet->fragment_offset;
+}
+
+static size_t whole_write(const struct packet *packet, uint8_t *frame)
+{
+	struct ip6_header *ip = (struct ip6_header *)(frame + ETH_HEADER_LEN);
+
+	ip->next_header = packet->protocol;
+	ip->payload_length = be16_of((uint16_t)packet->transport_len);
+	memmove(frame + HEADER6_LEN, frame + packet->transport_offset, packet->transport_len);
+	return HEADER6_LEN + packet->transport_len;
+}
+
+static enum reassembly_outcome add(struct reassembly *reassembly, const struct packet *packet,
 	uint8_t *frame, int64_t now_ns, size_t *ret_len)
 {
 	struct datagram **slot = slot_find(reassembly, packet, now_ns);
@@ -173,5 +217,14 @@ enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const stru
 	if (!*ret_len)
 		return slot_give_up(reassembly, slot);
 	slot_clear(slot);
+	return REASSEMBLY_COMPLETE;
+}
+
+enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const struct packet *packet,
+	uint8_t *frame, int64_t now_ns, size_t *ret_len)
+{
+	if (!is_whole(packet))
+		return add(reassembly, packet, frame, now_ns, ret_len);
+	*ret_len = whole_write(packet, frame);
 	return REASSEMBLY_COMPLETE;
 }

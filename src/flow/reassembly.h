@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Putting IPv4 fragments together (RFC 791 3.2) within strict bounds, so that what lies behind
- * sees whole datagrams only: libslirp 4.7 keeps fragments for 30 s, each in a buffer as large as
- * the MTU, without counting them.
+ * Putting fragments together (RFC 791 3.2, RFC 8200 4.5) within strict bounds, so that what lies
+ * behind sees whole datagrams only: libslirp 4.7 keeps those of IPv4 for 30 s, each in a buffer as
+ * large as the MTU, without counting them, and knows none of IPv6.
  *
- * At most REASSEMBLY_DATAGRAMS_MAX are in the making, about 75 KiB each; one more, and the oldest
- * is given up. Fragments that overlap in any way end their datagram (RFC 5722's rule for IPv6).
- * Datagrams that were given up are counted as drop_fragment.
+ * At most REASSEMBLY_DATAGRAMS_MAX of both families together are in the making, about 75 KiB each;
+ * one more, and the oldest is given up. Fragments that overlap in any way end their datagram (RFC
+ * 5722's rule for IPv6). Datagrams that were given up are counted as drop_fragment; nobody is told
+ * by an ICMP error, since a datagram's time is looked at only when others come.
+ *
+ * IPv6's extension headers in front of the fragment header are left out of the whole: they were
+ * looked at in every fragment, and nobody behind reads them.
  */
 #pragma once
 
@@ -15,13 +19,14 @@
 
 #include "base/counter.h"
 #include "base/util.h"
+#include "wire/ip6.h"
 #include "wire/packet.h"
 
 #define REASSEMBLY_DATAGRAMS_MAX 32
 /* After the first fragment came; as Linux and libslirp have it. */
 #define REASSEMBLY_TIMEOUT_NS (30 * NS_PER_SEC)
 /* The longest frame that may come out. */
-#define REASSEMBLY_FRAME_MAX (ETH_HEADER_LEN + 65535)
+#define REASSEMBLY_FRAME_MAX (ETH_HEADER_LEN + IP6_LEN_MAX)
 
 struct datagram;
 
@@ -39,7 +44,8 @@ enum reassembly_outcome {
 void reassembly_init(struct reassembly *reassembly, struct counters *counters);
 void reassembly_done(struct reassembly *reassembly);
 
-/* `packet` is what packet_parse() found in `frame`: an IPv4 fragment. For REASSEMBLY_COMPLETE the
+/* `packet` is what packet_parse() found in `frame`: a fragment. One that is a whole datagram (IPv6,
+ * RFC 6946) is nothing to those that wait. For REASSEMBLY_COMPLETE the
  * datagram is written over the frame, for which there are REASSEMBLY_FRAME_MAX bytes; *ret_len is
  * its length. It has yet to be parsed. */
 enum reassembly_outcome reassembly_add(struct reassembly *reassembly, const struct packet *packet,

@@ -171,7 +171,7 @@ struct host_ops {
 	int (*dgram_recv)(struct host *host, struct host_dgram *dgram,
 		struct host_datagram *datagrams, int n);
 	/* Takes the oldest error out of the queue, and the socket's pending one with it. False:
-	 * there was none. */
+	 * there was none. EPOLLERR comes once, so it is asked until then. */
 	bool (*dgram_error)(
 		struct host *host, struct host_dgram *dgram, struct host_dgram_error *ret);
 

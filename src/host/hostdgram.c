@@ -329,6 +329,7 @@ static int send_from(
 			repeats = 0;
 		} else if (out.messages[0].msg_hdr.msg_control && refuses_runs(r)) {
 			dgram->no_runs = true;
+			was_partial = false; /* that left nothing in the error queue */
 		} else if (repeats++ == REPEATS_MAX || !may_be_of_another(r, first)) {
 			/* sendmmsg(2) did not say that it had found the same. */
 			dgram->n_repeated_errors += r == -EMSGSIZE && was_partial;

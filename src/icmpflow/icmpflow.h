@@ -36,6 +36,7 @@ struct icmpflow {
 	struct flow_table table;
 	struct list used; /* least recently first */
 	struct timer timer;
+	uint8_t *inbox;  /* replies, as the host gives them */
 	bool has_warned; /* that ping_group_range forbids it */
 };
 

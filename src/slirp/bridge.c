@@ -277,9 +277,7 @@ void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events)
 	bridge->is_due = true;
 }
 
-/* The interface may come up at any time, and shows it by its first multicast listener report or
- * neighbour solicitation. */
-static void notice_ipv6(struct bridge *bridge, const struct packet *packet)
+void bridge_saw(struct bridge *bridge, const struct packet *packet)
 {
 	if (bridge->seen_ipv6 || packet->ethertype != ETH_TYPE_IP6)
 		return;
@@ -344,7 +342,7 @@ void bridge_input(struct bridge *bridge, uint8_t *frame, struct packet *packet)
 	size_t answer_len;
 
 	begin(bridge);
-	notice_ipv6(bridge, packet);
+	bridge_saw(bridge, packet);
 	notice_neighbor(bridge, packet);
 	switch (filter_packet(
 		&bridge->filter, frame, packet, bridge->loop->now_ns, answer, &answer_len)) {

@@ -69,6 +69,10 @@ void bridge_done(struct bridge *bridge);
  * not only when it asks. */
 void bridge_link_up(struct bridge *bridge);
 
+/* A packet that may be for others: the container's IPv6 may come up at any time, and shows it by
+ * its first multicast listener report or neighbour solicitation. */
+void bridge_saw(struct bridge *bridge, const struct packet *packet);
+
 void bridge_ready(struct bridge *bridge, struct handle handle, uint32_t events);
 /* An Ethernet frame, without virtio-net header, that has passed ingress_frame() as `packet`, its
  * checksums complete. Both are changed. */

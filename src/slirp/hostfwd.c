@@ -18,13 +18,14 @@ static int hostfwd_bind(struct forward_backend *backend, const struct forward_ru
 	struct hostfwd *hostfwd = container_of(backend, struct hostfwd, backend);
 	struct bridge *bridge = hostfwd->bridge;
 	const struct forward_spec *spec = &rule->spec;
+	uint8_t *ports;
 
 	if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
 		    spec->host_port, spec->guest_addr, spec->guest_port) < 0)
 		return -errno;
 	bridge->new_forward = true;
-	if (spec->proto == FORWARD_TCP)
-		hostfwd->tcp_ports[spec->guest_port / 8] |= (uint8_t)(1 << spec->guest_port % 8);
+	ports = spec->proto == FORWARD_UDP ? hostfwd->udp_ports : hostfwd->tcp_ports;
+	ports[spec->guest_port / 8] |= (uint8_t)(1 << spec->guest_port % 8);
 	return 0;
 }
 
@@ -50,9 +51,11 @@ static const struct forward_backend_ops hostfwd_ops = {
 	.describe = hostfwd_describe,
 };
 
-bool hostfwd_is_published(const struct hostfwd *hostfwd, uint16_t port)
+bool hostfwd_is_published(const struct hostfwd *hostfwd, enum forward_proto proto, uint16_t port)
 {
-	return hostfwd->tcp_ports[port / 8] & 1 << port % 8;
+	const uint8_t *ports = proto == FORWARD_UDP ? hostfwd->udp_ports : hostfwd->tcp_ports;
+
+	return ports[port / 8] & 1 << port % 8;
 }
 
 void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge)

@@ -13,10 +13,12 @@
 struct hostfwd {
 	struct forward_backend backend;
 	struct bridge *bridge;
-	uint8_t tcp_ports[65536 / 8]; /* a bit for each port of the container that ever was */
+	/* A bit for each port of the container that ever was. */
+	uint8_t tcp_ports[65536 / 8], udp_ports[65536 / 8];
 };
 
-/* Whether a TCP segment from this port of the container may belong to a connection of libslirp. */
-bool hostfwd_is_published(const struct hostfwd *hostfwd, uint16_t port);
+/* Whether a TCP segment or UDP datagram from this port of the container may belong to a connection
+ * or socket of libslirp. */
+bool hostfwd_is_published(const struct hostfwd *hostfwd, enum forward_proto proto, uint16_t port);
 
 void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge);

@@ -43,10 +43,11 @@ struct udpflow {
 	struct flow_table table;
 	struct list used;  /* least recently first */
 	struct list ready; /* have more to receive */
-	struct timer timer;
 	struct outbox outbox;
-	uint8_t *
-		inbox; /* HOST_BATCH_MAX datagrams of 64 KiB; pages touched stay until it is idle */
+	struct host_datagram in[HOST_BATCH_MAX];
+	uint8_t *inbox;          /* rooms for them; touched pages go back when it is quiet */
+	struct timer trim_timer; /* armed while some may be touched */
+	bool was_used;           /* since it was armed */
 };
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */

@@ -52,6 +52,11 @@ enum icmp6_unreachable {
 	ICMP6_PORT_UNREACHABLE = 4,
 };
 
+/* Codes of time exceeded, of both families (RFC 792, RFC 4443 3.3). */
+enum icmp_time_exceeded {
+	ICMP_TTL_EXCEEDED = 0,
+};
+
 /* What all messages begin with; `rest` is the type's own. */
 struct icmp_header {
 	uint8_t type;

@@ -70,7 +70,8 @@ bool icmp_error_allowed(const uint8_t *frame, const struct packet *packet)
 
 /* Returns the length of the IP packet; the buffer's IP part is at `ip`. */
 static size_t build4(struct ip4_header *ip, const struct icmp_sender *sender,
-	const struct packet *packet, const uint8_t *quoted, size_t quoted_len, uint8_t code)
+	const struct packet *packet, const struct icmp_header *header, const uint8_t *quoted,
+	size_t quoted_len)
 {
 	struct icmp_header *icmp = (struct icmp_header *)(ip + 1);
 	size_t icmp_len = sizeof(*icmp) + quoted_len, len = sizeof(*ip) + icmp_len;
@@ -86,14 +87,15 @@ static size_t build4(struct ip4_header *ip, const struct icmp_sender *sender,
 		.dst = ip4_addr_be32(ip_addr_v4(&packet->src)),
 	};
 	ip->checksum = checksum_finish(checksum_add(0, ip, sizeof(*ip)));
-	*icmp = (struct icmp_header){.type = ICMP_DESTINATION_UNREACHABLE, .code = code};
+	*icmp = *header;
 	memcpy(icmp + 1, quoted, quoted_len);
 	icmp->checksum = checksum_finish(checksum_add(0, icmp, icmp_len));
 	return len;
 }
 
 static size_t build6(struct ip6_header *ip, const struct icmp_sender *sender,
-	const struct packet *packet, const uint8_t *quoted, size_t quoted_len, uint8_t code)
+	const struct packet *packet, const struct icmp_header *header, const uint8_t *quoted,
+	size_t quoted_len)
 {
 	struct icmp_header *icmp = (struct icmp_header *)(ip + 1);
 	size_t icmp_len = sizeof(*icmp) + quoted_len;
@@ -107,16 +109,17 @@ static size_t build6(struct ip6_header *ip, const struct icmp_sender *sender,
 	};
 	memcpy(&ip->src, &sender->addr.in6, sizeof(ip->src));
 	memcpy(&ip->dst, &packet->src.in6, sizeof(ip->dst));
-	*icmp = (struct icmp_header){.type = ICMP6_DESTINATION_UNREACHABLE, .code = code};
+	*icmp = *header;
 	memcpy(icmp + 1, quoted, quoted_len);
 	sum = checksum_pseudo6(&ip->src, &ip->dst, IPPROTO_ICMPV6, (uint32_t)icmp_len);
 	icmp->checksum = checksum_finish(checksum_add(sum, icmp, icmp_len));
 	return sizeof(*ip) + icmp_len;
 }
 
-size_t icmp_build_unreachable(uint8_t *buf, const struct icmp_sender *sender, const uint8_t *frame,
-	const struct packet *packet, uint8_t code)
+size_t icmp_build_error(uint8_t *buf, const struct icmp_sender *sender, const uint8_t *frame,
+	const struct packet *packet, uint8_t type, uint8_t code, uint32_t rest)
 {
+	const struct icmp_header header = {.type = type, .code = code, .rest = be32_of(rest)};
 	const struct eth_header *asked = (const struct eth_header *)frame;
 	struct eth_header *eth = (struct eth_header *)buf;
 	const uint8_t *quoted = frame + packet->ip_offset;
@@ -127,11 +130,11 @@ size_t icmp_build_unreachable(uint8_t *buf, const struct icmp_sender *sender, co
 	if (packet->ethertype == ETH_TYPE_IP4) {
 		room = ICMP_ERROR_MAX - sizeof(struct ip4_header) - sizeof(struct icmp_header);
 		return sizeof(*eth) +
-			build4((struct ip4_header *)(eth + 1), sender, packet, quoted,
-				MIN(quoted_len, room), code);
+			build4((struct ip4_header *)(eth + 1), sender, packet, &header, quoted,
+				MIN(quoted_len, room));
 	}
 	room = ICMP6_ERROR_MAX - sizeof(struct ip6_header) - sizeof(struct icmp_header);
 	return sizeof(*eth) +
-		build6((struct ip6_header *)(eth + 1), sender, packet, quoted,
-			MIN(quoted_len, room), code);
+		build6((struct ip6_header *)(eth + 1), sender, packet, &header, quoted,
+			MIN(quoted_len, room));
 }

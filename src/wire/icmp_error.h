@@ -26,8 +26,9 @@ struct icmp_sender {
  * first, not to or about groups. Directed broadcasts are the caller's to know. */
 bool icmp_error_allowed(const uint8_t *frame, const struct packet *packet);
 
-/* Destination unreachable with `code` of the packet's family, quoting as much of the packet as
- * fits, from `sender` to the frame's source. `buf` has room for an Ethernet header and
- * ICMP6_ERROR_MAX bytes. Returns the frame's length. */
-size_t icmp_build_unreachable(uint8_t *buf, const struct icmp_sender *sender, const uint8_t *frame,
-	const struct packet *packet, uint8_t code);
+/* The error of that type and code, of the packet's family, quoting as much of the packet as fits,
+ * from `sender` to the frame's source. `rest` are the 32 bits behind the checksum: the MTU where
+ * there is one, else 0. `buf` has room for an Ethernet header and ICMP6_ERROR_MAX bytes. Returns
+ * the frame's length. */
+size_t icmp_build_error(uint8_t *buf, const struct icmp_sender *sender, const uint8_t *frame,
+	const struct packet *packet, uint8_t type, uint8_t code, uint32_t rest);

@@ -7,6 +7,7 @@
 #define IP6_VERSION     6
 #define IP6_HEADER_LEN  40
 #define IP6_PAYLOAD_MAX 65535 /* without the header */
+#define IP6_LEN_MAX     (IP6_HEADER_LEN + IP6_PAYLOAD_MAX)
 #define IP6_MIN_MTU     1280
 
 /* In struct ip6_fragment.offset; the offset is the upper 13 bits, that is in bytes already. */

@@ -106,13 +106,14 @@ static size_t transport_header_min(const struct packet *p)
 }
 
 /* The cursor stands on the fragment's data and ends with it. `header_len` is that of the headers
- * that the whole datagram will have. */
+ * that the whole datagram will have and that count for its length, of which both families have
+ * 16 bits. */
 static enum packet_outcome parse_fragment(
 	const struct cursor *cursor, size_t header_len, const struct packet *p)
 {
 	if (!cursor->left || (p->more_fragments && cursor->left % 8))
 		return PACKET_BAD_FRAGMENT;
-	if (header_len + p->fragment_offset + cursor->left > IP4_LEN_MAX)
+	if (header_len + p->fragment_offset + cursor->left > UINT16_MAX)
 		return PACKET_BAD_FRAGMENT;
 	/* RFC 1858 3: the transport header is not spread over fragments. */
 	if (p->fragment_offset == 0 && cursor->left < transport_header_min(p))
@@ -144,6 +145,8 @@ static void ip4_fields(const struct ip4_header *ip, struct packet *ret)
 
 	ret->protocol = ip->protocol;
 	ret->ttl = ip->ttl;
+	ret->tos = ip->tos;
+	ret->dont_fragment = fragment & IP4_DONT_FRAGMENT;
 	ret->src = ip_addr_of_v4(ip4_addr(ip->src));
 	ret->dst = ip_addr_of_v4(ip4_addr(ip->dst));
 	ret->more_fragments = fragment & IP4_MORE_FRAGMENTS;
@@ -241,6 +244,8 @@ static void ip6_fields(const struct ip6_header *ip, struct packet *ret)
 {
 	ret->protocol = ip->next_header;
 	ret->ttl = ip->hop_limit;
+	ret->tos = (uint8_t)(be32_get(ip->version_class_flow) >> 20);
+	ret->dont_fragment = true;
 	ret->src.family = AF_INET6;
 	memcpy(&ret->src.in6, &ip->src, sizeof(ip->src));
 	ret->dst.family = AF_INET6;
@@ -253,6 +258,7 @@ static enum packet_outcome parse_ip6(
 	const struct ip6_header *ip = cursor_header(cursor, struct ip6_header);
 	enum packet_outcome outcome;
 	const uint8_t *payload;
+	size_t header_len;
 
 	if (!ip)
 		return PACKET_TRUNCATED;
@@ -268,7 +274,10 @@ static enum packet_outcome parse_ip6(
 	outcome = parse_extensions(cursor, ret);
 	if (outcome != PACKET_OK)
 		return outcome;
-	return parse_transport(cursor, frame, (size_t)(cursor->at - payload), ret);
+	header_len = (size_t)(cursor->at - payload);
+	if (ret->is_fragment)
+		header_len -= sizeof(struct ip6_fragment);
+	return parse_transport(cursor, frame, header_len, ret);
 }
 
 enum packet_outcome packet_parse(const uint8_t *frame, size_t len, struct packet *ret)

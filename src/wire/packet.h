@@ -29,8 +29,10 @@ enum packet_outcome {
 
 struct packet {
 	uint16_t ethertype;
-	uint8_t protocol; /* the last next header of IPv6; 0 for ARP */
-	uint8_t ttl;      /* or hop limit */
+	uint8_t protocol;   /* the last next header of IPv6; 0 for ARP */
+	uint8_t ttl;        /* or hop limit */
+	uint8_t tos;        /* or traffic class: DSCP and ECN */
+	bool dont_fragment; /* IPv6: always */
 	struct ip_addr src, dst;
 	bool source_routed;
 	/* Offsets from the frame's begin, lengths in bytes. */

@@ -9,7 +9,7 @@ import sys
 NEAR, FAR = bytes.fromhex("020000000064"), bytes.fromhex("52550a000202")
 N100, GATEWAY, DNS = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 N6, GATEWAY6 = "fd00::64", "fd00::2"
-NO_IPV6, VNET, SLOW, VERIFY_TCP = 1, 2, 4, 8
+NO_IPV6, VNET, SLOW, OWN, USO = 1, 2, 4, 8, 16
 NEEDS_CSUM, DATA_VALID = 1, 2
 TCP4, UDP, TCP6, UDP_L4, ECN = 1, 3, 4, 5, 0x80
 
@@ -60,8 +60,8 @@ def tcp(flags, src=N100, dst="192.0.2.1", options=b"", data=b"", urgent=0, port=
     return with_sum(6, segment, 16, src, dst)
 
 
-def udp(port, data, src=N100, dst="192.0.2.1", length=None):
-    segment = struct.pack("!HHHH", 40000, port, 8 + len(data) if length is None else length, 0) + data
+def udp(port, data, src=N100, dst="192.0.2.1", length=None, src_port=40000):
+    segment = struct.pack("!HHHH", src_port, port, 8 + len(data) if length is None else length, 0) + data
     return with_sum(17, segment, 6, src, dst)
 
 
@@ -87,6 +87,14 @@ def fragments(ident, proto, payload, size):
     return [ip4(proto, piece, ident=ident,
                 fragment=(0x2000 if i < len(pieces) - 1 else 0) | i * size // 8)
             for i, piece in enumerate(pieces)]
+
+
+def fragments6(ident, proto, payload, size, options=b"", dst="2001:db8::1"):
+    """`options`: a hop-by-hop header in front, its first byte 44."""
+    for at in range(0, len(payload), size):
+        piece = payload[at:at + size]
+        head = struct.pack("!BBHI", proto, 0, at | (at + size < len(payload)), ident)
+        yield ip6(0 if options else 44, options + head + piece, dst)
 
 
 def ndp(kind, rest, dst="ff02::2", src="fe80::64"):
@@ -191,14 +199,87 @@ def inputs():
     yield "dhcp", 0, [dhcp(1), dhcp(3, 1, b"\x32\4\x0a\0\2\x0f"), dhcp(7)]
     yield "dhcp-many", 0, [dhcp(1, mac) for mac in range(18)]
     yield "refused-often", 0, [one["tcp4-loopback"]] * 60
-    yield "tcp-verified", VERIFY_TCP, [one["tcp4-data"], one["tcp6-syn"], one["tcp4-data"][:-1] + b"x"]
+    yield "tcp-verified", OWN, [one["tcp4-data"], one["tcp6-syn"], one["tcp4-data"][:-1] + b"x"]
+    yield from own(one)
+    yield from fragmented6()
     yield from offloads(one)
+
+
+def own(one):
+    """What our own stack gets and libslirp does not, and what ends here."""
+    long, n6, far6 = bytes(range(200)), N6, "2001:db8::1"
+    for name in ("tcp4-syn", "udp4-dns", "udp4-empty", "udp4-short-length", "udp4-long-length",
+                 "udp4-broadcast", "udp6-dhcp6", "icmp4-echo", "icmp6-echo", "igmp", "mld", "ndp-ns",
+                 "arp-request", "tcp4-loopback"):
+        yield "own-" + name, OWN, [one[name]]
+    yield "own-udp-wrong", OWN, [ip4(17, udp(9, b"abc")[:-1] + b"x"),
+                                 ip6(17, udp(9, b"abc", n6, far6)[:-1] + b"x")]
+    yield "own-udp-no-checksum", OWN, [ip4(17, struct.pack("!HHHH", 9, 9, 8, 0))]
+    yield "own-udp-tail", OWN, [ip4(17, udp(9, b"abc") + bytes(9)), ip6(17, udp(9, b"", n6, far6) + bytes(3)),
+                                ip4(17, udp(67, b"", dst=GATEWAY) + b"x", GATEWAY)]
+    yield "own-udp-port0", OWN, [ip4(17, udp(0, b"abc")), ip4(17, udp(9, b"abc", src_port=0))]
+    yield "own-icmp-wrong", OWN, [one["icmp4-echo"][:-1] + b"x", one["icmp6-echo"][:-1] + b"x"]
+    yield "own-ttl", OWN, [
+        ip4(17, udp(33434, b"abc"), ttl=1), ip4(17, udp(33434, b"abc"), ttl=2), ip4(6, tcp(2), ttl=1),
+        ip4(1, icmp(8, 0, bytes(60)), ttl=1), ip4(1, icmp(3, 3, bytes(32)), ttl=1),
+        ip4(17, udp(9, b"a", dst=GATEWAY), GATEWAY, ttl=1), ip6(17, udp(33434, b"abc", n6, far6), hops=1),
+        ip6(58, icmp(128, 0, bytes(60), n6, far6), hops=1), ip4(132, long, ttl=1)]
+    yield "own-odd", OWN, [ip4(132, long), ip6(132, long), ip6(59, b""), ip4(58, long), ip6(1, long),
+                           ip4(47, long, "224.0.0.9"), ip6(2, long), ip4(2, b"")]
+    run4, run6 = ip4(17, udp(443, bytes(3000))), ip6(17, udp(443, bytes(3000), n6, far6))
+    sums4, sums6 = {"start": 34, "offset": 6}, {"start": 54, "offset": 6}
+    for name, settings in (("", OWN | USO), ("-not-offered", OWN), ("-libslirp", USO)):
+        yield "run" + name, settings | VNET, [
+            vnet(partial(run4, 6), NEEDS_CSUM, UDP_L4, 1400, **sums4),
+            vnet(partial(run6, 6), NEEDS_CSUM, UDP_L4, 1400, **sums6),
+            vnet(partial(run6, 6), NEEDS_CSUM, UDP_L4, 24, **sums6),
+            vnet(run4, 0, UDP_L4, 1000), vnet(run4, 0, UDP_L4, 3000)]
+    yield "run-lies", OWN | USO | VNET, [
+        vnet(partial(run4, 6), NEEDS_CSUM, UDP_L4, 0, **sums4),
+        vnet(partial(run4, 6), NEEDS_CSUM, UDP_L4, 23, **sums4),
+        vnet(partial(run4, 6), NEEDS_CSUM, UDP_L4 | ECN, 1000, **sums4),
+        vnet(partial(run4, 6), NEEDS_CSUM, UDP_L4, 1000, 42, 6),
+        vnet(ip4(17, udp(443, b"")), 0, UDP_L4, 1000), vnet(one["tcp4-data"], 0, UDP_L4, 10),
+        vnet(ip4(17, udp(443, bytes(3000), length=1008)), 0, UDP_L4, 1000),
+        vnet(one["arp-request"], 0, UDP_L4, 10), vnet(run4[:-1] + b"x", 0, UDP_L4, 1000),
+        *(vnet(f, 0, UDP_L4, 100) for f in fragments(8, 17, udp(9, bytes(2000)), 1024))]
+    yield "own-vnet-within", OWN | VNET, [
+        vnet(ip4(17, udp(4789, bytes(8) + one["tcp6-syn"])), NEEDS_CSUM, 0, 0, 42 + 8 + 54, 16),
+        vnet(ip4(17, struct.pack("!HHHH", 9, 4789, 68, 0) + bytes(60)), NEEDS_CSUM, 0, 0, 50, 16),
+        vnet(ip4(17, udp(4789, bytes(4)) + bytes(60)), NEEDS_CSUM, 0, 0, 50, 16)]
+
+
+def fragmented6():
+    datagram = udp(9, bytes(range(256)) * 8, N6, "2001:db8::1")
+    echo = icmp(128, 0, bytes(2000), N6, "2001:db8::1")
+    solicitation = icmp(135, 0, bytes(4) + addr(GATEWAY6) + LLADDR, N6, GATEWAY6)
+    hops = b"\x2c\0\5\2\0\0\1\0"
+    within = b"\x11\0\0\1\0\0\0\7" + datagram
+    for name, settings in (("", 0), ("-own", OWN)):
+        yield "fragments6" + name, settings, [*fragments6(1, 17, datagram, 1024),
+                                              *fragments6(2, 17, datagram, 512, hops)]
+        yield "fragments6-reversed" + name, settings, list(fragments6(3, 17, datagram, 512))[::-1]
+        yield "fragments6-atomic" + name, settings, [
+            next(fragments6(4, 17, datagram, 512)), *fragments6(4, 17, datagram, 4096),
+            *fragments6(4, 58, echo, 4096, hops)]
+        yield "fragments6-echo" + name, settings, fragments6(5, 58, echo, 1024)
+        yield "fragments6-ndp" + name, settings, [*fragments6(6, 58, solicitation, 16, dst=GATEWAY6),
+                                                  *fragments6(7, 58, solicitation, 64, dst=GATEWAY6)]
+        yield "fragments6-within" + name, settings, [*fragments6(8, 44, within, 1024),
+                                                     *fragments6(9, 44, within, 4096)]
+    yield "fragments6-overlap", 0, list(fragments6(10, 17, datagram, 1024))[:2] * 2
+    yield "fragments6-late", SLOW, fragments6(11, 17, datagram, 512)
+    yield "fragments6-options", OWN, [
+        *fragments6(12, 60, b"\x11\0\1\4\0\0\0\0" + datagram, 1024),
+        *fragments6(13, 0, b"\x11\0\1\4\0\0\0\0" + datagram, 1024)]
+    yield "fragments6-beyond", 0, [ip6(44, b"\x11\0\xff\xf8\0\0\0\1" + bytes(8)),
+                                   ip6(44, b"\x11\0\xff\xf8\0\0\0\1" + bytes(7))]
 
 
 def offloads(one):
     data4, syn6, dns = one["tcp4-data"], one["tcp6-syn"], one["udp4-dns"]
     large = ip4(6, tcp(0x18, data=bytes(4000)))
-    for name, settings in (("", VNET), ("-verified", VNET | VERIFY_TCP)):
+    for name, settings in (("", VNET), ("-verified", VNET | OWN)):
         yield "vnet-partial" + name, settings, [
             vnet(partial(data4, 16), NEEDS_CSUM, start=34, offset=16),
             vnet(partial(syn6, 16), NEEDS_CSUM, start=54, offset=16),
@@ -215,7 +296,7 @@ def offloads(one):
                                      42 + 8 + 54, 16)]
     yield "vnet-gso-lies", VNET, [vnet(dns, 0, UDP, 100), vnet(dns, 0, UDP_L4, 100),
                                   vnet(data4, 0, TCP6, 100), vnet(data4, 0, TCP4), vnet(data4, 0, ECN)]
-    yield "vnet-csum-lies", VNET | VERIFY_TCP, [
+    yield "vnet-csum-lies", VNET | OWN, [
         vnet(data4, NEEDS_CSUM, start=start, offset=offset)
         for start, offset in ((34, 0), (14, 10), (0, 12), (34, 0xffff), (0xffff, 0xffff), (54, 0))]
     yield "vnet-arp", VNET, [vnet(one["arp-request"], NEEDS_CSUM, start=14, offset=2)]

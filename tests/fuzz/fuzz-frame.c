@@ -1,28 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames through ingress, and what passes through the filter. The input is a byte of settings and
- * then frames, each behind its length (2 bytes, big-endian) and, if the settings say so, its
- * virtio-net header (12 bytes, not counted); the last may be shorter than it says.
+ * Frames through ingress, and what passes for libslirp through the filter. The input is a byte of
+ * settings and then frames, each behind its length (2 bytes, big-endian) and, if the settings say
+ * so, its virtio-net header (12 bytes, not counted); the last may be shorter than it says.
  *
  * Besides the sanitizers' findings it fails when something comes through that must not: a frame
- * that does not parse, a fragment, an address that is never dialled, an offload that is none,
- * a wrong checksum that nobody vouches for, urgent data; when a header changes under the hand of
- * whoever completes a checksum; and when a right checksum becomes wrong.
+ * that does not parse, a fragment, an address that is never dialled, an offload that is none or was
+ * not offered, a wrong checksum that nobody vouches for, for our own stack a port 0, a packet whose
+ * time to live has ended or one of a protocol that it does not carry, urgent data; when a header
+ * changes under the hand of whoever completes a checksum; and when a right checksum becomes wrong.
  */
 #include "base/util.h"
 #include "flow/ingress.h"
+#include "link/link.h"
 #include "slirp/filter.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/checksum.h"
 #include "wire/cursor.h"
+#include "wire/icmp.h"
 #include "wire/ip6.h"
 #include "wire/tcp.h"
+#include "wire/udp.h"
 
 enum setting {
 	SETTING_NO_IPV6 = 1 << 0,
-	SETTING_VNET = 1 << 1,       /* headers in front of the frames; else they are zero */
-	SETTING_SLOW = 1 << 2,       /* 10 s between frames */
-	SETTING_VERIFY_TCP = 1 << 3, /* as for our own stack */
+	SETTING_VNET = 1 << 1, /* headers in front of the frames; else they are zero */
+	SETTING_SLOW = 1 << 2, /* 10 s between frames */
+	SETTING_OWN_STACK = 1 << 3,
+	SETTING_USO = 1 << 4, /* the link cuts runs of datagrams */
 };
 
 struct world {
@@ -55,27 +60,33 @@ static void world_init(struct world *w, uint8_t settings)
 {
 	*w = (struct world){.policy = policy_make(!(settings & SETTING_NO_IPV6))};
 	icmp_limit_init(&w->icmp_limit, &w->counters);
-	ingress_init(&w->ingress, &w->policy, &w->icmp_limit, settings & SETTING_VERIFY_TCP,
+	ingress_init(&w->ingress, &w->policy, &w->icmp_limit, settings & SETTING_OWN_STACK,
 		&w->counters);
+	w->ingress.offloads = settings & SETTING_USO ? LINK_CSUM | LINK_USO : LINK_CSUM;
 	filter_init(&w->filter, &w->policy, &w->icmp_limit, &w->counters);
 }
 
-static bool tcp_checksum_is_right(const uint8_t *frame, const struct packet *p)
+static uint64_t pseudo_sum(const struct packet *p)
 {
 	struct ip6_addr src6, dst6;
 	be32 src4, dst4;
-	uint64_t sum;
 
+	if (p->protocol == IPPROTO_ICMP)
+		return 0;
 	if (p->ethertype == ETH_TYPE_IP4) {
 		memcpy(&src4, &p->src.in6.s6_addr[12], sizeof(src4));
 		memcpy(&dst4, &p->dst.in6.s6_addr[12], sizeof(dst4));
-		sum = checksum_pseudo4(src4, dst4, IPPROTO_TCP, (uint16_t)p->transport_len);
-	} else {
-		memcpy(&src6, &p->src.in6, sizeof(src6));
-		memcpy(&dst6, &p->dst.in6, sizeof(dst6));
-		sum = checksum_pseudo6(&src6, &dst6, IPPROTO_TCP, p->transport_len);
+		return checksum_pseudo4(src4, dst4, p->protocol, (uint16_t)p->transport_len);
 	}
-	sum = checksum_add(sum, frame + p->transport_offset, p->transport_len);
+	memcpy(&src6, &p->src.in6, sizeof(src6));
+	memcpy(&dst6, &p->dst.in6, sizeof(dst6));
+	return checksum_pseudo6(&src6, &dst6, p->protocol, p->transport_len);
+}
+
+static bool checksum_is_right(const uint8_t *frame, const struct packet *p)
+{
+	uint64_t sum = checksum_add(pseudo_sum(p), frame + p->transport_offset, p->transport_len);
+
 	return be16_get(checksum_finish(sum)) == 0;
 }
 
@@ -98,19 +109,63 @@ static void check_vnet(const struct world *w, const uint8_t *buf, enum ingress_r
 	static const struct vnet_header zero;
 	const struct vnet_header *vnet = (const struct vnet_header *)buf;
 
-	if (result == INGRESS_OTHER || !w->ingress.verify_tcp)
+	if (result == INGRESS_OTHER || result == INGRESS_ICMP || !w->ingress.own_stack)
 		ALWAYS(!memcmp(vnet, &zero, sizeof(zero)));
+	if (!vnet->gso_type)
+		return;
+	ALWAYS(le16_get(vnet->gso_size));
+	if (result == INGRESS_TCP)
+		ALWAYS((vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP4 ||
+			(vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP6);
+	else
+		ALWAYS(vnet->gso_type == VNET_GSO_UDP_L4 && w->ingress.offloads & LINK_USO);
+}
+
+static void check_udp(const struct vnet_header *vnet, const uint8_t *frame, const struct packet *p)
+{
+	const struct udp_header *udp = (const struct udp_header *)(frame + p->transport_offset);
+	uint32_t len = p->transport_len - UDP_HEADER_LEN, size = le16_get(vnet->gso_size);
+
+	ALWAYS(p->protocol == IPPROTO_UDP && p->transport_header_len == UDP_HEADER_LEN);
+	ALWAYS(be16_get(udp->length) == p->transport_len);
+	ALWAYS(p->transport_offset + p->transport_len == p->len);
+	ALWAYS(be16_get(udp->src_port) && be16_get(udp->dst_port));
 	if (vnet->gso_type)
-		ALWAYS(le16_get(vnet->gso_size) &&
-			((vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP4 ||
-				(vnet->gso_type & ~VNET_GSO_ECN) == VNET_GSO_TCP6));
+		ALWAYS(len && (len + size - 1) / size <= INGRESS_RUN_MAX);
+	ALWAYS(vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID) || !be16_get(udp->checksum) ||
+		checksum_is_right(frame, p));
+}
+
+/* What our own stack may rely on. */
+static void check_own(
+	const struct world *w, const uint8_t *buf, const struct packet *p, enum ingress_result r)
+{
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+	const uint8_t *frame = buf + VNET_HEADER_LEN;
+
+	ALWAYS(p->ttl > 1 || policy_on_link(&w->policy, &p->dst));
+	switch (r) {
+	case INGRESS_TCP:
+		ALWAYS(vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID) ||
+			checksum_is_right(frame, p));
+		break;
+	case INGRESS_UDP:
+		check_udp(vnet, frame, p);
+		break;
+	case INGRESS_ICMP:
+		ALWAYS(p->protocol ==
+			(p->ethertype == ETH_TYPE_IP4 ? IPPROTO_ICMP : IPPROTO_ICMPV6));
+		ALWAYS(p->transport_header_len == ICMP_HEADER_LEN && checksum_is_right(frame, p));
+		break;
+	default:
+		ALWAYS(false);
+	}
 }
 
 /* What ingress says of the frame is what one sees there. */
 static void check_ingress(const struct world *w, const uint8_t *buf, const struct packet *packet,
 	enum ingress_result r)
 {
-	const struct vnet_header *vnet = (const struct vnet_header *)buf;
 	const uint8_t *frame = buf + VNET_HEADER_LEN;
 	struct packet p;
 
@@ -123,9 +178,10 @@ static void check_ingress(const struct world *w, const uint8_t *buf, const struc
 		return;
 	ALWAYS(p.ethertype == ETH_TYPE_IP4 || w->policy.ipv6);
 	ALWAYS(policy_check(&w->policy, &p.dst, p.protocol) == POLICY_PASS);
-	if (r == INGRESS_TCP && w->ingress.verify_tcp)
-		ALWAYS(vnet->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID) ||
-			tcp_checksum_is_right(frame, &p));
+	if (w->ingress.own_stack)
+		check_own(w, buf, &p, r);
+	else
+		ALWAYS(r == INGRESS_TCP || r == INGRESS_OTHER);
 }
 
 static void check_filtered(const uint8_t *frame, const struct packet *packet, bool was_right)
@@ -139,7 +195,7 @@ static void check_filtered(const uint8_t *frame, const struct packet *packet, bo
 		return;
 	tcp = (const struct tcp_header *)(frame + p.transport_offset);
 	ALWAYS(!(tcp->flags & TCP_URG) && !be16_get(tcp->urgent));
-	ALWAYS(!was_right || tcp_checksum_is_right(frame, &p));
+	ALWAYS(!was_right || checksum_is_right(frame, &p));
 }
 
 static void check_answer(const uint8_t *answer, size_t len)
@@ -154,7 +210,7 @@ static void check_answer(const uint8_t *answer, size_t len)
 static void check_filter(struct world *w, uint8_t *frame, struct packet *packet)
 {
 	static uint8_t answer[FILTER_ANSWER_MAX];
-	bool was_right = is_tcp(packet) && tcp_checksum_is_right(frame, packet);
+	bool was_right = is_tcp(packet) && checksum_is_right(frame, packet);
 	uint64_t before = n_counted(w);
 	size_t len;
 
@@ -172,13 +228,15 @@ static void check_filter(struct world *w, uint8_t *frame, struct packet *packet)
 	}
 }
 
-/* Only TCP can still lack its checksum; no other byte is written to complete it. */
+/* Only TCP and UDP can still lack their checksum; no other byte is written to complete it. */
 static void check_complete(uint8_t *buf, const struct packet *packet)
 {
 	static uint8_t before[INGRESS_FRAME_MAX];
 	const struct vnet_header *vnet = (const struct vnet_header *)buf;
 	uint8_t *frame = buf + VNET_HEADER_LEN;
-	size_t field = packet->transport_offset + offsetof(struct tcp_header, checksum);
+	size_t field = packet->transport_offset +
+		(packet->protocol == IPPROTO_TCP ? offsetof(struct tcp_header, checksum)
+						 : offsetof(struct udp_header, checksum));
 
 	if (!(vnet->flags & VNET_NEEDS_CSUM))
 		return;
@@ -201,6 +259,8 @@ static void check_frame(struct world *w, const uint8_t *vnet, const uint8_t *dat
 	result = ingress_frame(&w->ingress, buf, len, w->now_ns, &packet, answer, &answer_len);
 	switch (result) {
 	case INGRESS_TCP:
+	case INGRESS_UDP:
+	case INGRESS_ICMP:
 	case INGRESS_OTHER:
 		check_ingress(w, buf, &packet, result);
 		check_complete(buf, &packet);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "world.h"
+#include "dgram.h"
 
 /* So that a descriptor is no index by accident. */
 #define FD_BASE 1000
@@ -246,4 +246,10 @@ const struct host_ops world_host_ops = {
 	.nameservers = fake_nameservers,
 	.nameserver_said = fake_nameserver_said,
 	.is_connected = fake_is_connected,
+	.change = dgram_host_change,
+	.dgram_open = dgram_host_open,
+	.dgram_close = dgram_host_close,
+	.dgram_send = dgram_host_send,
+	.dgram_recv = dgram_host_recv,
+	.dgram_error = dgram_host_error,
 };

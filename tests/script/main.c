@@ -11,7 +11,7 @@
 #include <sys/epoll.h>
 
 #include "base/clock.h"
-#include "script.h"
+#include "dgram.h"
 
 /* Longer than anything takes that has lost its peers. */
 #define FINALE_NS (400 * NS_PER_SEC)
@@ -101,6 +101,8 @@ static void play(struct script *script)
 	if (world->counters.value[COUNTER_TCP_IMPOSSIBLE])
 		world_fail(world, "something impossible came to be");
 	forget(world);
+	if (world->dgrams)
+		dgrams_free(world);
 	printf("ok 1 - %s\n", world->file);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "script.h"
+#include "dgram.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -73,13 +73,17 @@ int words_errno(struct script *script, struct words *words)
 #define E(name) {#name, name}
 		E(EACCES),
 		E(EADDRNOTAVAIL),
+		E(EAFNOSUPPORT),
 		E(ECONNREFUSED),
 		E(ECONNRESET),
 		E(EHOSTDOWN),
 		E(EHOSTUNREACH),
 		E(EIO),
 		E(EMFILE),
+		E(EMSGSIZE),
 		E(ENETUNREACH),
+		E(ENOBUFS),
+		E(ENOMEM),
 		E(ENOPROTOOPT),
 		E(EPERM),
 		E(EPIPE),
@@ -154,14 +158,15 @@ static void refuse_outcome(struct script *script, int flow, const struct outcome
 /* Everything that went out was expected. */
 static void check_logs(struct script *script)
 {
+	if (script->world->dgrams)
+		dgram_check_logs(script);
 	for (int i = 0; i < script->world->n_conversations; i++) {
 		refuse_outcome(script, i + 1, script->world->conversations[i].to_near.head);
 		refuse_outcome(script, i + 1, script->world->conversations[i].to_far.head);
 	}
 }
 
-/* Goes to the next instant at which something happens; false: there is none up to `until_ns`. */
-static bool go_on(struct script *script, int64_t until_ns)
+bool script_go_on(struct script *script, int64_t until_ns)
 {
 	int64_t next_ns = world_next_ns(script->world);
 
@@ -177,7 +182,7 @@ static void pass_time(struct script *script, int64_t ns)
 
 	end_turn(script);
 	check_logs(script);
-	while (go_on(script, until_ns))
+	while (script_go_on(script, until_ns))
 		;
 	script->world->loop.now_ns = until_ns;
 }
@@ -187,7 +192,7 @@ struct outcome *script_next(struct script *script, struct outcomes *log, const c
 	struct world *world = script->world;
 	int64_t until_ns = world->loop.now_ns + script->patience_ns;
 
-	while (!log->head && go_on(script, until_ns))
+	while (!log->head && script_go_on(script, until_ns))
 		;
 	if (!log->head)
 		world_fail(world, "%s did not come", what);
@@ -203,7 +208,7 @@ void script_wait(struct script *script, struct conversation *c, uint64_t goal,
 	int64_t until_ns = script->world->loop.now_ns + script->patience_ns;
 
 	while (!is_so(c, goal))
-		if (!go_on(script, until_ns))
+		if (!script_go_on(script, until_ns))
 			world_fail(script->world, "%s: not so", what);
 }
 
@@ -216,8 +221,10 @@ static void set_offloads(struct script *script, struct words *words)
 	script->config.offloads = LINK_CSUM;
 	if (!strcmp(word, "tso"))
 		script->config.offloads |= LINK_TSO4 | LINK_TSO6;
+	else if (!strcmp(word, "uso"))
+		script->config.offloads |= LINK_USO;
 	else if (strcmp(word, "csum") != 0)
-		world_fail(script->world, "%s: tso or csum", word);
+		world_fail(script->world, "%s: tso, uso or csum", word);
 }
 
 static struct ip_addr addr_of(const char *v4_text, const char *v6_text, bool is6)
@@ -347,6 +354,8 @@ static bool check(struct script *script, const char *name, struct words *words)
 	} else if (!strcmp(name, "flows")) {
 		if (words_number(script, words) != tcpflow->table.n_flows)
 			world_fail(script->world, "there are %u flows", tcpflow->table.n_flows);
+	} else if (script->world->dgrams && dgram_check(script, name, words)) {
+		return true;
 	} else if (!strcmp(name, "buffers-free")) {
 		if (!buffer_pool_is_whole(pool))
 			world_fail(script->world, "buffers are in use");
@@ -359,18 +368,32 @@ static bool check(struct script *script, const char *name, struct words *words)
 	return true;
 }
 
-static void stop(struct script *script)
-{
-	tcpflow_done(&script->world->tcpflow);
-	script->world->is_done = true;
-}
-
 /* ---- lines ---- */
+
+/* Lines with `<` that follow each other are one turn. */
+static void act_with_datagrams(
+	struct script *script, const char *actor, int number, struct words *words)
+{
+	bool is_in = words->at < words->n && !strcmp(words->word[words->at], "<");
+
+	if (!is_in)
+		end_turn(script);
+	else if (!script->turn_is_open)
+		check_logs(script);
+	script->turn_is_open = is_in;
+	dgram_act(script, actor, number, words);
+}
 
 static void act(
 	struct script *script, const char *actor, struct conversation *c, struct words *words)
 {
 	bool is_near = !strcmp(actor, "near");
+
+	if (script->world->dgrams) {
+		act_with_datagrams(
+			script, actor, (int)(c - script->world->conversations) + 1, words);
+		return;
+	}
 
 	if (!strcmp(actor, "state")) {
 		end_turn(script);
@@ -473,6 +496,8 @@ static void play_words(struct script *script, struct words *words)
 		set_nameservers(script, words);
 		return;
 	}
+	if (!script->has_begun && dgram_set(script, word, words))
+		return;
 	begin(script);
 	word = play_time(script, words, word);
 	if (!word)
@@ -487,7 +512,7 @@ static void play_words(struct script *script, struct words *words)
 	else if (!strcmp(word, "link"))
 		link_in(script, words);
 	else if (!strcmp(word, "stop"))
-		stop(script);
+		world_stop(script->world);
 	else if (strcmp(word, "-") != 0 && !check(script, word, words))
 		world_fail(script->world, "nobody knows %s", word);
 }

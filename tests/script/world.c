@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "world.h"
+#include "dgram.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -59,6 +59,10 @@ static int fake_link_send(struct link *link, const struct iovec *iov, int n_iov)
 			world_fail(world, "a frame above all bounds");
 		memcpy(buf + len, iov[i].iov_base, iov[i].iov_len);
 		len += iov[i].iov_len;
+	}
+	if (world->dgrams) {
+		dgrams_take_frame(world, buf, len);
+		return 0;
 	}
 	c = frame_check(world, buf, len, &out, &fault);
 	if (!c || fault)
@@ -142,12 +146,15 @@ void world_init(struct world *world, const struct world_config *config)
 	policy_init(&world->policy, config);
 	icmp_limit_init(&world->icmp_limit, &world->counters);
 	ingress_init(&world->ingress, &world->policy, &world->icmp_limit, true, &world->counters);
+	world->ingress.offloads = world->link.offloads;
 	if (tcpflow_init(&world->tcpflow, &tcpflow_config) < 0)
 		world_fail(world, "tcpflow_init");
 	world->tcpflow.trace = note_visit;
 	world->tcpflow.trace_arg = world;
 	world->is_tracing = true;
 	set_clock(world, config->our_isn);
+	if (world->dgrams)
+		dgrams_start(world, config);
 }
 
 void world_check_clean(struct world *world)
@@ -161,13 +168,23 @@ void world_check_clean(struct world *world)
 		world_fail(world, "buffers are left in use");
 	if (world->tcpflow.n_half_open)
 		world_fail(world, "%u half-open flows are left", world->tcpflow.n_half_open);
+	if (world->dgrams)
+		dgrams_check_clean(world);
+}
+
+void world_stop(struct world *world)
+{
+	if (world->is_done)
+		return;
+	tcpflow_done(&world->tcpflow);
+	if (world->dgrams)
+		dgrams_stop(world);
+	world->is_done = true;
 }
 
 void world_done(struct world *world)
 {
-	if (!world->is_done)
-		tcpflow_done(&world->tcpflow);
-	world->is_done = true;
+	world_stop(world);
 	ingress_done(&world->ingress);
 	if (world->loop.timers.root)
 		world_fail(world, "a timer is left armed");
@@ -209,6 +226,8 @@ void world_near_input(struct world *world, struct conversation *c, const struct 
 		whole.iov_len = LINK_HEADER_LEN + answer_len;
 		fake_link_send(&world->link, &whole, 1);
 		break;
+	case INGRESS_UDP:
+	case INGRESS_ICMP:
 	case INGRESS_OTHER:
 	case INGRESS_DROP:
 		break;
@@ -238,8 +257,9 @@ void world_finish_turn(struct world *world)
 	for (int n = 0; again; n++) {
 		if (n == TURNS_MAX)
 			world_fail(world, "goes round without end");
-		if (!world->is_done)
-			again = tcpflow_finish(&world->tcpflow);
+		again = !world->is_done && tcpflow_finish(&world->tcpflow);
+		if (world->dgrams && !world->is_done)
+			again |= dgrams_finish(world);
 		again |= kernels_step(world);
 	}
 }

@@ -95,8 +95,11 @@ struct socket {
 	struct host_error dial_error;
 };
 
+struct dgrams;
+
 struct world {
 	struct tcpflow tcpflow;
+	struct dgrams *dgrams; /* NULL: the script is one of TCP */
 	struct loop loop;
 	int64_t begin_ns;
 	struct counters counters;
@@ -149,6 +152,8 @@ struct world_config {
 void world_init(struct world *world, const struct world_config *config);
 /* Nothing is left of anything, or the script fails. */
 void world_check_clean(struct world *world);
+/* The relay ends here. */
+void world_stop(struct world *world);
 void world_done(struct world *world);
 /* Prints where and why the script failed, and exits. */
 _Noreturn void world_fail(struct world *world, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -81,6 +81,21 @@ def test_stack(host, container, helper, stack):
     assert ("tcp_opened=" in one.stderr()) == (stack == "auto"), "the exit line"
 
 
+def has_feature(host, name):
+    return f"\n{name}: yes" in run_binary(host.user, "--features").stdout
+
+
+@pytest.mark.parametrize("options, offloads", [
+    ([], "0x6f"), (["--disable-feature=uso"], "0xf"), (["--stack=libslirp"], "0")])
+def test_offloads(host, helper, options, offloads):
+    """libslirp takes ordinary frames only; USO4 and USO6 are 0x60."""
+    if offloads == "0x6f" and not has_feature(host, "uso"):
+        offloads = "0xf"
+    one = helper("--log-level=debug", *options)
+    one.stop()
+    assert f"header of 12 bytes, offloads {offloads}," in one.stderr()
+
+
 def test_inherited_descriptors_are_closed(helper):
     """What a shell leaked into us must not be held for days."""
     pipes = [os.pipe() for _ in range(5)]

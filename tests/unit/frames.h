@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Also of an IPv6 packet whose payload is as long as it can be. */
-#define FRAME_MAX (65536 + 40 + 18)
+/* IPv6's header and 64 KiB, behind Ethernet's with a tag. */
+#define FRAME_MAX (40 + 65536 + 18)
 
 struct frame {
 	size_t len;

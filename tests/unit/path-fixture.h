@@ -76,6 +76,8 @@ static inline enum verdict go_ingress(uint8_t *buf, size_t len)
 	ingress_result = ingress_frame(&ingress, buf, len, now_ns, &packet, reply.b, &reply.len);
 	switch (ingress_result) {
 	case INGRESS_TCP:
+	case INGRESS_UDP:
+	case INGRESS_ICMP:
 	case INGRESS_OTHER:
 		return PASS;
 	case INGRESS_ANSWER:
@@ -127,17 +129,76 @@ static inline void expect_drop(enum counter reason)
 	}
 }
 
-/* Refused, with that ICMP message. */
-static inline void expect_answer(uint8_t type, uint8_t code)
+/* Counted once, under that name only, and answered with that ICMP message. */
+static inline void expect_answer_for(enum counter reason, uint8_t type, uint8_t code)
 {
-	uint64_t refused = counters.value[COUNTER_POLICY_REFUSED];
+	struct counters before = counters;
 
 	g_assert_cmpint(go(), ==, ANSWER);
-	g_assert_cmpuint(counters.value[COUNTER_POLICY_REFUSED], ==, refused + 1);
+	for (int i = 0; i < N_COUNTERS; i++)
+		g_assert_cmpuint(counters.value[i] - before.value[i], ==, i == (int)reason);
 	g_assert_cmpint(*frame_transport(&reply), ==, type);
 	g_assert_cmpint(frame_transport(&reply)[1], ==, code);
 	g_assert_cmphex(frame_transport_sum(&reply, reply.len), ==, 0xffff);
 }
+
+static inline void expect_answer(uint8_t type, uint8_t code)
+{
+	expect_answer_for(COUNTER_POLICY_REFUSED, type, code);
+}
+
+/* --- the virtio-net header --- */
+
+enum { NEEDS_CSUM = 1, DATA_VALID = 2 };
+enum { GSO_NONE = 0, GSO_TCP4 = 1, GSO_UDP = 3, GSO_TCP6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
+
+static inline void vnet_put16(size_t at, size_t v)
+{
+	vnet[at] = (uint8_t)v;
+	vnet[at + 1] = (uint8_t)(v >> 8);
+}
+
+/* Lengths that nobody should believe, around what counts. */
+static inline void vnet_set(
+	uint8_t flags, uint8_t gso_type, uint32_t gso_size, size_t start, size_t offset)
+{
+	memset(vnet, 0xa5, sizeof(vnet));
+	vnet[0] = flags;
+	vnet[1] = gso_type;
+	vnet_put16(4, gso_size);
+	vnet_put16(6, start);
+	vnet_put16(8, offset);
+}
+
+/* As a kernel gives it to whom has offered to compute checksums. */
+static inline void make_partial(void)
+{
+	uint8_t *transport = frame_transport(&frame), *field = frame_checksum_field(&frame);
+
+	put16(field, frame_pseudo_sum(&frame, frame.len));
+	vnet_set(NEEDS_CSUM, GSO_NONE, 0, (size_t)(transport - frame.b),
+		(size_t)(field - transport));
+}
+
+static inline void expect_vnet_zero(void)
+{
+	static const uint8_t zero[sizeof(vnet)];
+
+	g_assert_cmpmem(vnet, sizeof(vnet), zero, sizeof(zero));
+}
+
+/* The frame and its header pass as they are. */
+static inline void expect_untouched(enum ingress_result result)
+{
+	uint8_t before[sizeof(vnet)];
+
+	memcpy(before, vnet, sizeof(vnet));
+	expect_pass();
+	g_assert_cmpint(ingress_result, ==, result);
+	g_assert_cmpmem(vnet, sizeof(vnet), before, sizeof(before));
+}
+
+/* --- broken frames --- */
 
 /* One change to a frame that would pass, and the name under which it is dropped. */
 enum base { TCP4, UDP4, PING4, TCP6, UDP6, PING6, NS, ARP };

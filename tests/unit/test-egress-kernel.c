@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What egress and path_error send, told to a real kernel behind a real tap: its sockets get the
- * datagrams, singly or merged, and the errors.
+ * What egress, path_error and the gateway send, told to a real kernel behind a real tap: its
+ * sockets get the datagrams, singly or merged, and the errors, and it finds our addresses.
  */
 #include <arpa/inet.h>
 #include <linux/if_tun.h>
@@ -9,11 +9,13 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "flow/egress.h"
 #include "flow/path_error.h"
+#include "gateway/gateway.h"
 #include "link/tap.h"
 #include "tests/support/container.h"
 
@@ -315,6 +317,108 @@ static void errors(void *arg)
 	tap.link.ops->close(&tap.link);
 }
 
+/* ---- the gateway ---- */
+
+static void init_gateway(struct gateway *gateway)
+{
+	const struct siphash_key key = {{1, 2}};
+
+	set_up(1500);
+	policy.dns.s_addr = htonl(0x0a000203);
+	policy.dns6 = address(true, 3).in6;
+	policy.dns_enabled = true;
+	gateway_init(gateway, &policy, &egress, &key, &counters);
+}
+
+/* Gives the gateway what the container sends, until it sends a packet of `protocol` that is not for
+ * the gateway. */
+static void pump_until(struct gateway *gateway, uint8_t protocol)
+{
+	static uint8_t buf[LINK_BUFFER_LEN];
+	struct pollfd p = {.fd = tap.link.fd, .events = POLLIN};
+	struct packet packet;
+	ssize_t n;
+
+	do {
+		g_assert_cmpint(poll(&p, 1, 10000), ==, 1);
+		n = tap.link.ops->recv(&tap.link, buf);
+		g_assert_cmpint(n, >, 0);
+		g_assert_cmpint(
+			packet_parse(buf + LINK_HEADER_LEN, (size_t)n, &packet), ==, PACKET_OK);
+		if (packet.protocol == 0 || packet.protocol == IPPROTO_ICMPV6 ||
+			packet.protocol == IPPROTO_ICMP)
+			(void)gateway_input(gateway, buf + LINK_HEADER_LEN, &packet, 1);
+	} while (packet.protocol != protocol);
+}
+
+/* A datagram leaves when its next hop is known. */
+static void resolution(void *arg)
+{
+	static const char *ours[] = {
+		"10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3", "fe80::2", "fe80::3"};
+	struct ip_addr near = {0};
+	struct gateway gateway;
+
+	init_gateway(&gateway);
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+		struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+		struct sockaddr_in to4 = {.sin_family = AF_INET, .sin_port = htons(9)};
+		bool v6 = strchr(ours[i], ':');
+		int sock = open_socket(v6);
+
+		to6.sin6_scope_id = if_nametoindex("tap0");
+		g_assert_cmpint(inet_pton(v6 ? AF_INET6 : AF_INET, ours[i],
+					v6 ? (void *)&to6.sin6_addr : (void *)&to4.sin_addr),
+			==, 1);
+		g_assert_cmpint(sendto(sock, "x", 1, 0, v6 ? (void *)&to6 : (void *)&to4,
+					v6 ? sizeof(to6) : sizeof(to4)),
+			==, 1);
+		pump_until(&gateway, IPPROTO_UDP);
+		close(sock);
+	}
+	for (int v6 = 0; v6 < 2; v6++) {
+		near = address(v6, 100);
+		g_assert_nonnull(neighbor_find(&gateway.neighbors, &near));
+		g_assert_cmpmem(&neighbor_find(&gateway.neighbors, &near)->mac, 6, &near_mac, 6);
+	}
+	tap.link.ops->close(&tap.link);
+}
+
+/* Ping sockets; the datagram behind says that the request was seen. */
+static void echo(void *arg)
+{
+	static uint8_t request[1400], reply[1500];
+	struct gateway gateway;
+
+	init_gateway(&gateway);
+	write_file("/proc/sys/net/ipv4/ping_group_range", "0 0");
+	for (int v6 = 0; v6 < 2; v6++) {
+		int sock = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC,
+			v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+		int udp = open_connected(v6);
+		struct sockaddr_storage to;
+		socklen_t len = sizeof(to);
+		struct timeval timeout = {.tv_sec = 10};
+
+		g_assert_cmpint(sock, >=, 0);
+		setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+		g_assert_cmpint(getpeername(udp, (void *)&to, &len), ==, 0);
+		memcpy(request + 8, data, sizeof(request) - 8);
+		request[0] = v6 ? 128 : 8;
+		request[7] = 3;
+		g_assert_cmpint(sendto(sock, request, sizeof(request), 0, (void *)&to, len), ==,
+			sizeof(request));
+		g_assert_cmpint(send(udp, "x", 1, 0), ==, 1);
+		pump_until(&gateway, IPPROTO_UDP);
+		g_assert_cmpint(recv(sock, reply, sizeof(reply), 0), ==, sizeof(request));
+		g_assert_cmpuint(reply[0], ==, v6 ? 129 : 0);
+		g_assert_cmpmem(reply + 6, sizeof(request) - 6, request + 6, sizeof(request) - 6);
+		close(udp);
+		close(sock);
+	}
+	tap.link.ops->close(&tap.link);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct container_test tests[] = {
@@ -322,6 +426,8 @@ int main(int argc, char **argv)
 		{"/egress-kernel/runs", runs},
 		{"/egress-kernel/runs-stay-together", runs_stay_together},
 		{"/egress-kernel/errors", errors},
+		{"/egress-kernel/resolution", resolution},
+		{"/egress-kernel/echo", echo},
 	};
 
 	g_test_init(&argc, &argv, NULL);

@@ -81,7 +81,7 @@ static void run_too_big(const char *address, uint32_t mtu)
 {
 	struct peer peer = peer_at(address);
 	struct host_dgram dgram = open_dgram(peer.addr.family);
-	struct host_datagram run = datagram_to(&peer, bytes, 10 * (mtu + 100) + 7);
+	struct host_datagram run = datagram_to(&peer, bytes, 10 * (mtu + 100) + 7), out[2];
 
 	run.segment = (uint16_t)(mtu + 100);
 	run.dont_fragment = true;
@@ -89,6 +89,16 @@ static void run_too_big(const char *address, uint32_t mtu)
 	expect_too_big(&dgram, mtu);
 	expect_no_error(&dgram);
 	g_assert_true(dgram.no_runs);
+	/* Behind others: told once, too. */
+	dgram.no_runs = false;
+	out[0] = datagram_to(&peer, bytes, 1);
+	out[0].dont_fragment = true;
+	out[1] = run;
+	g_assert_cmpint(host_send(&dgram, out, 2), ==, 1);
+	expect_peer_recv(&peer, bytes, 1);
+	g_assert_cmpint(host_send(&dgram, out + 1, 1), ==, -EMSGSIZE);
+	expect_too_big(&dgram, mtu);
+	expect_no_error(&dgram);
 	dgram.no_runs = false;
 	run.dont_fragment = false;
 	g_assert_cmpint(host_send(&dgram, &run, 1), ==, 1);

@@ -248,6 +248,7 @@ static void test_sender(void)
 		g_test_message("%s, IPv%d", senders[i / 2].offender, v6 ? 6 : 4);
 		set_up(v6);
 		error.offender = address(senders[i / 2].offender);
+		about.protocol = v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
 		g_assert_true(send_error());
 		assert_sent_from(v6 ? senders[i / 2].sender6 : senders[i / 2].sender4);
 		/* Whoever it is, it is the gateway that brings it. */

@@ -132,7 +132,9 @@ static void test_who_is_meant(void)
 	}
 }
 
-/* ---- where TCP connections go ---- */
+/* ---- where connections and datagrams go ---- */
+
+static uint8_t map_proto;
 
 struct map_row {
 	const char *address;
@@ -143,9 +145,9 @@ struct map_row {
 static void expect_map(const struct policy *policy, const struct map_row *row)
 {
 	struct ip_addr dst = addr_of(row->address), got = {0}, expected;
-	enum policy_verdict verdict = policy_map(policy, &dst, row->port, IPPROTO_TCP, &got);
+	enum policy_verdict verdict = policy_map(policy, &dst, row->port, map_proto, &got);
 
-	g_test_message("%s port %u", row->address, row->port);
+	g_test_message("%s port %u, protocol %u", row->address, row->port, map_proto);
 	if (!row->expected) {
 		g_assert_cmpint(verdict, ==, POLICY_UNREACHABLE);
 		return;
@@ -168,12 +170,14 @@ static const struct map_row outside[] = {
 	{"10.1.2.1", 80, "10.1.2.1"},
 	{"10.1.2.4", 80, "10.1.2.4"},
 	{"10.1.2.100", 80, "10.1.2.100"},
-	{"10.1.3.255", 80, "10.1.3.255"},
 	{"10.0.2.2", 80, "10.0.2.2"}, /* of another network */
 	{"10.0.2.3", 53, "10.0.2.3"},
 	{"169.254.169.254", 80, "169.254.169.254"},
-	{"255.255.255.255", 80, "255.255.255.255"}, /* connect(2) refuses it */
+	{"10.1.2.255", 80, "10.1.2.255"}, /* the network is 10.1.2.0/23 */
+	{"192.168.0.255", 80, "192.168.0.255"},
 	{"224.0.0.1", 80, "224.0.0.1"},
+	{"239.255.255.250", 1900, "239.255.255.250"},
+	{"ff02::fb", 5353, "ff02::fb"},
 	{"2001:db8::1", 80, "2001:db8::1"},
 	{"2001:db8::3", 53, "2001:db8::3"},
 	{"fd00:0:0:1::2", 80, "fd00:0:0:1::2"}, /* behind the prefix's end */
@@ -200,23 +204,34 @@ static const struct map_row host6[] = {{"fd00::2", 80, "::1"}, {"fd00::2", 53, "
 	{"fd00::", 80, "::1"}, {"fd00::1", 80, "::1"}, {"fd00::64", 80, "::1"},
 	{"fd00::3:3", 53, "::1"}, {"fd00::ffff:ffff:ffff:ffff", 80, "::1"}};
 
+/* Broadcast is the host's loopback for UDP; connect(2) refuses it. */
+static const struct map_row broadcast_tcp[] = {
+	{"255.255.255.255", 80, "255.255.255.255"}, {"10.1.3.255", 80, "10.1.3.255"}};
+static const struct map_row broadcast_udp[] = {
+	{"255.255.255.255", 80, "127.0.0.1"}, {"10.1.3.255", 80, "127.0.0.1"}};
+
 /* N+3 and fd00::3: the nameserver, and nothing else. */
 static const struct map_row dns[] = {{"10.1.2.3", 53, "dns"}, {"10.1.2.3", 80, NULL},
 	{"10.1.2.3", 853, NULL}, {"10.1.2.3", 0, NULL}, {"fd00::3", 53, "dns"},
 	{"fd00::3", 80, NULL}};
 
-#define EXPECT_MAP(policy, rows)                                    \
-	do {                                                        \
-		for (size_t row = 0; row < ARRAY_SIZE(rows); row++) \
-			expect_map((policy), &(rows)[row]);         \
-	} while (0)
+/* The same for TCP and UDP. */
+#define EXPECT_MAP(policy, rows) expect_rows(policy, rows, ARRAY_SIZE(rows))
+
+static void expect_rows(const struct policy *policy, const struct map_row *rows, size_t n_rows)
+{
+	for (size_t i = 0; i < n_rows * 2; i++) {
+		map_proto = i % 2 ? IPPROTO_UDP : IPPROTO_TCP;
+		expect_map(policy, &rows[i / 2]);
+	}
+}
 
 static void expect_blocked(const struct policy *policy, const struct map_row *rows, size_t n_rows)
 {
 	for (size_t i = 0; i < n_rows; i++) {
 		const struct map_row row = {rows[i].address, rows[i].port, NULL};
 
-		expect_map(policy, &row);
+		expect_rows(policy, &row, 1);
 	}
 }
 
@@ -259,8 +274,107 @@ static void test_map_no_dns(void)
 	expect_blocked(&policy, host4, ARRAY_SIZE(host4));
 	expect_blocked(&policy, host6, ARRAY_SIZE(host6));
 	expect_blocked(&policy, plain + 2, 2);
-	expect_map(&policy, &plain[0]);
-	expect_map(&policy, &plain[1]);
+	expect_rows(&policy, plain, 2);
+}
+
+static void test_map_broadcast(void)
+{
+	struct policy policy = network();
+
+	for (size_t i = 0; i < ARRAY_SIZE(broadcast_tcp); i++) {
+		const struct map_row blocked = {broadcast_udp[i].address, 80, NULL};
+
+		policy.host_loopback = true;
+		map_proto = IPPROTO_TCP;
+		expect_map(&policy, &broadcast_tcp[i]);
+		map_proto = IPPROTO_ICMP;
+		expect_map(&policy, &broadcast_tcp[i]);
+		map_proto = IPPROTO_UDP;
+		expect_map(&policy, &broadcast_udp[i]);
+		policy.host_loopback = false;
+		expect_map(&policy, &blocked);
+	}
+}
+
+/* policy_check() lets these through for the sake of neighbour discovery. */
+static void test_map_link_local(void)
+{
+	static const struct map_row row = {"fe80::2", 0, NULL};
+	const struct policy policy = network();
+
+	map_proto = IPPROTO_ICMPV6;
+	expect_map(&policy, &row);
+}
+
+/* ---- whom the container sees ---- */
+
+static void expect_unmap(const struct policy *policy, const char *address, const char *expected)
+{
+	static const struct ip_addr untouched;
+	struct ip_addr src = addr_of(address), got = {0}, wanted = untouched;
+	enum policy_verdict verdict = policy_unmap(policy, &src, &got);
+
+	g_test_message("%s", address);
+	g_assert_cmpint(verdict, ==, expected ? POLICY_PASS : POLICY_UNREACHABLE);
+	if (expected)
+		wanted = addr_of(expected);
+	g_assert_cmpint(got.family, ==, wanted.family);
+	g_assert_true(IN6_ARE_ADDR_EQUAL(&got.in6, &wanted.in6));
+}
+
+static void test_unmap(void)
+{
+	static const char *const themselves[] = {"192.0.2.1", "1.0.0.0", "126.255.255.255",
+		"128.0.0.1", "223.255.255.255", "10.1.2.2", "10.1.2.50", "169.254.1.1"};
+	static const char *const themselves6[] = {
+		"2001:db8::1", "fd00::7", "fec0::1", "64:ff9b::1", "fe7f::1"};
+	static const char *const loopback4[] = {"127.0.0.1", "127.0.0.53", "127.255.255.255"};
+	static const char *const nobody[] = {"0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.2.3",
+		"240.0.0.1", "255.255.255.255", "::", "::2", "::127.0.0.1", "::ffff:127.0.0.1",
+		"::ffff:192.0.2.1", "fe80::1", "febf::1", "ff02::1", "ff0e::1"};
+
+	for (int loopback = 0; loopback < 2; loopback++) {
+		struct policy policy = network();
+
+		policy.host_loopback = loopback;
+		for (int ipv6 = 0; ipv6 < 2; ipv6++) {
+			policy.ipv6 = ipv6;
+			for (size_t i = 0; i < ARRAY_SIZE(themselves); i++)
+				expect_unmap(&policy, themselves[i], themselves[i]);
+			for (size_t i = 0; i < ARRAY_SIZE(themselves6); i++)
+				expect_unmap(&policy, themselves6[i], ipv6 ? themselves6[i] : NULL);
+			for (size_t i = 0; i < ARRAY_SIZE(loopback4); i++)
+				expect_unmap(&policy, loopback4[i], loopback ? "10.1.2.2" : NULL);
+			expect_unmap(&policy, "::1", loopback && ipv6 ? "fd00::2" : NULL);
+			for (size_t i = 0; i < ARRAY_SIZE(nobody); i++)
+				expect_unmap(&policy, nobody[i], NULL);
+		}
+	}
+}
+
+static void test_on_link(void)
+{
+	static const char *const on_link[] = {"10.1.2.0", "10.1.2.2", "10.1.2.3", "10.1.3.254",
+		"10.1.3.255", "224.0.0.1", "239.255.255.255", "255.255.255.255",
+		"fd00::", "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fe80::1", "febf::1", "ff02::1",
+		"ff0e::1"};
+	static const char *const behind[] = {"10.1.1.255", "10.1.4.0", "192.0.2.1",
+		"223.255.255.255", "169.254.169.254", "fd00:0:0:1::2", "fcff:ffff:ffff:ffff::2",
+		"2001:db8::1", "fec0::1", "::ffff:10.1.2.2"};
+	const struct policy policy = network();
+
+	for (size_t i = 0; i < ARRAY_SIZE(on_link); i++) {
+		struct ip_addr addr = addr_of(on_link[i]);
+
+		g_test_message("%s", on_link[i]);
+		g_assert_true(policy_on_link(&policy, &addr));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(behind); i++) {
+		struct ip_addr addr = addr_of(behind[i]);
+
+		g_test_message("%s", behind[i]);
+		g_assert_false(policy_on_link(&policy, &addr));
+	}
 }
 
 /* What the resolver's file may name is not for the container to dial. */
@@ -305,6 +419,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/map-no-host-loopback", test_map_no_host_loopback);
 	g_test_add_func("/policy/map-no-dns", test_map_no_dns);
 	g_test_add_func("/policy/map-verdict-has-no-address", test_map_verdict_has_no_address);
+	g_test_add_func("/policy/map-broadcast", test_map_broadcast);
+	g_test_add_func("/policy/map-link-local", test_map_link_local);
+	g_test_add_func("/policy/unmap", test_unmap);
+	g_test_add_func("/policy/on-link", test_on_link);
 	g_test_add_func("/policy/source", test_source);
 	return g_test_run();
 }

@@ -337,7 +337,7 @@ static void test_icmp_error_first_fragment_only(void)
 
 static struct frame reply;
 
-static void build(const char *sender, uint8_t code)
+static void build(const char *sender, uint8_t type, uint8_t code, uint32_t rest)
 {
 	struct icmp_sender from = {.mac = {{0x52, 0x55, 10, 0, 2, 2}}};
 	struct packet packet = parsed_any();
@@ -351,7 +351,7 @@ static void build(const char *sender, uint8_t code)
 		from.addr = ip_addr_of_v6(&v6);
 	}
 	memset(&reply, 0xee, sizeof(reply));
-	reply.len = icmp_build_unreachable(reply.b, &from, frame.b, &packet, code);
+	reply.len = icmp_build_error(reply.b, &from, frame.b, &packet, type, code, rest);
 }
 
 /* What every reply has, and that it quotes `quoted` bytes. */
@@ -371,7 +371,7 @@ static void assert_reply(const char *sender, const char *receiver, size_t header
 	g_assert_cmphex(reply.b[reply.len], ==, 0xee);
 }
 
-static void test_icmp_unreachable4(void)
+static void test_icmp_error4(void)
 {
 	/* RFC 1812 4.3.2.3: the whole is at most 576 bytes. */
 	static const size_t lens[][2] = {{0, 44}, {504, 548}, {505, 548}, {1400, 548}};
@@ -379,25 +379,27 @@ static void test_icmp_unreachable4(void)
 	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
 		frame_tcp(&frame, near4, "127.0.0.1", 2, lens[i][0]);
 		frame.len += 5; /* padding is not quoted */
-		build("10.0.2.2", 0);
+		build("10.0.2.2", 3, 4, 1400);
 		assert_reply("10.0.2.2", near4, 20, lens[i][1]);
 		g_assert_cmpint(reply.b[34], ==, 3);
-		g_assert_cmpint(reply.b[35], ==, 0);
+		g_assert_cmpint(reply.b[35], ==, 4);
+		g_assert_cmpmem(reply.b + 38, 4, "\0\0\x05\x78", 4); /* RFC 1191 4 */
 		g_assert_cmphex(naive_sum(0, reply.b + 14, 20), ==, 0xffff);
 	}
 }
 
-static void test_icmp_unreachable6(void)
+static void test_icmp_error6(void)
 {
 	/* RFC 4443 3.1: as much as fits in 1280 bytes. */
 	static const size_t lens[][2] = {{0, 64}, {1168, 1232}, {1169, 1232}, {1900, 1232}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
 		frame_tcp(&frame, near6, "::1", 2, lens[i][0]);
-		build("fd00::2", 4);
+		build("fd00::2", 2, 1, 0x12345678);
 		assert_reply("fd00::2", near6, 40, lens[i][1]);
-		g_assert_cmpint(reply.b[54], ==, 1);
-		g_assert_cmpint(reply.b[55], ==, 4);
+		g_assert_cmpint(reply.b[54], ==, 2);
+		g_assert_cmpint(reply.b[55], ==, 1);
+		g_assert_cmpmem(reply.b + 58, 4, "\x12\x34\x56\x78", 4);
 	}
 }
 
@@ -422,7 +424,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/wire/icmp-error/not-about-errors", test_icmp_error_not_about_errors);
 	g_test_add_func(
 		"/wire/icmp-error/first-fragment-only", test_icmp_error_first_fragment_only);
-	g_test_add_func("/wire/icmp-error/unreachable4", test_icmp_unreachable4);
-	g_test_add_func("/wire/icmp-error/unreachable6", test_icmp_unreachable6);
+	g_test_add_func("/wire/icmp-error/built4", test_icmp_error4);
+	g_test_add_func("/wire/icmp-error/built6", test_icmp_error6);
 	return g_test_run();
 }

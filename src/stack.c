@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stack.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "base/util.h"
+#include "wire/icmp.h"
+#include "wire/udp.h"
+
+/* TCP flows, however many descriptors there may be. */
+#define TCP_FLOWS_MAX 1000000
+/* Descriptors that they leave to the rest; at most a quarter of what there is. */
+#define TCP_RESERVE 64
+/* Mappings beyond which the silent ones give way; at most a quarter of all descriptors. */
+#define UDP_FLOWS_MAX   8192
+#define PING_FLOWS_MAX  256
+#define DNS_SOCKETS_MAX 1024
+
+/* ---- TCP ---- */
+
+/* A segment that is nobody's may be of a published port, whose connections libslirp makes. */
+static void tcp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	struct flow_key key;
+
+	if (tcpflow_input(&stack->tcpflow, frame, packet) == TCPFLOW_TAKEN)
+		return;
+	flow_key_of(&key, frame, packet);
+	if (!hostfwd_is_published(stack->config.hostfwd, FORWARD_TCP, key.near_port)) {
+		tcpflow_refuse(&stack->tcpflow, frame, packet);
+		return;
+	}
+	ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+	bridge_input(stack->config.bridge, frame, packet);
+}
+
+/* ---- UDP ---- */
+
+static bool is_for_dhcp(const struct stack *stack, const struct packet *packet, uint16_t port)
+{
+	if (port != (packet->src.family == AF_INET ? UDP_PORT_DHCP_SERVER : UDP_PORT_DHCP6_SERVER))
+		return false;
+	return policy_is_dhcp_server(stack->config.policy, &packet->dst);
+}
+
+static bool is_for_nameserver(const struct stack *stack, const struct packet *packet, uint16_t port)
+{
+	struct ip_addr addr;
+
+	return policy_map(stack->config.policy, &packet->dst, port, IPPROTO_UDP, &addr) ==
+		POLICY_NAMESERVER;
+}
+
+static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	const struct udp_header *udp =
+		(const struct udp_header *)(frame + packet->transport_offset);
+	const uint16_t port = be16_get(udp->dst_port);
+
+	if (is_for_nameserver(stack, packet, port)) {
+		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+		dns_input(stack->dns, frame, packet);
+	} else if (is_for_dhcp(stack, packet, port) ||
+		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port))) {
+		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+		bridge_input(stack->config.bridge, frame, packet);
+	} else {
+		udpflow_input(&stack->udpflow, frame, packet);
+	}
+}
+
+/* ---- ICMP and ARP ---- */
+
+static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *packet, uint8_t type)
+{
+	switch (type) {
+	case ICMP_ECHO:
+		icmpflow_input(&stack->icmpflow, frame, packet);
+		break;
+	case ICMP_DESTINATION_UNREACHABLE:
+		udpflow_near_error(&stack->udpflow, frame, packet);
+		break;
+	default:
+		break;
+	}
+}
+
+/* libslirp, too, has asked for neighbours, and advertises the router. */
+static void icmp6_input(struct stack *stack, uint8_t *frame, struct packet *packet, uint8_t type)
+{
+	switch (type) {
+	case ICMP6_ECHO_REQUEST:
+		icmpflow_input(&stack->icmpflow, frame, packet);
+		break;
+	case ICMP6_PACKET_TOO_BIG:
+		udpflow_near_error(&stack->udpflow, frame, packet);
+		break;
+	case ICMP6_ROUTER_SOLICITATION:
+	case ICMP6_NEIGHBOR_ADVERTISEMENT:
+		bridge_input(stack->config.bridge, frame, packet);
+		break;
+	default:
+		break;
+	}
+}
+
+static void icmp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	uint8_t type = frame[packet->transport_offset];
+
+	if (gateway_input(&stack->gateway, frame, packet, stack->config.loop->now_ns) ==
+		GATEWAY_TAKEN)
+		return;
+	if (packet->src.family == AF_INET)
+		icmp4_input(stack, frame, packet, type);
+	else
+		icmp6_input(stack, frame, packet, type);
+}
+
+static void arp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	if (gateway_input(&stack->gateway, frame, packet, stack->config.loop->now_ns) ==
+		GATEWAY_PASSED)
+		bridge_input(stack->config.bridge, frame, packet);
+}
+
+/* ---- the ways in ---- */
+
+void stack_input(
+	struct stack *stack, enum ingress_result kind, uint8_t *frame, struct packet *packet)
+{
+	bridge_saw(stack->config.bridge, packet);
+	switch (kind) {
+	case INGRESS_TCP:
+		tcp_input(stack, frame, packet);
+		break;
+	case INGRESS_UDP:
+		udp_input(stack, frame, packet);
+		break;
+	case INGRESS_ICMP:
+		icmp_input(stack, frame, packet);
+		break;
+	case INGRESS_OTHER:
+		arp_input(stack, frame, packet);
+		break;
+	case INGRESS_ANSWER:
+	case INGRESS_DROP:
+		break;
+	}
+}
+
+bool stack_ready(struct stack *stack, struct handle handle, uint32_t events)
+{
+	switch ((enum handle_kind)handle.kind) {
+	case HANDLE_TCP:
+		tcpflow_host_ready(&stack->tcpflow, handle, events);
+		return true;
+	case HANDLE_UDP:
+		udpflow_host_ready(&stack->udpflow, handle, events);
+		return true;
+	case HANDLE_PING:
+		icmpflow_host_ready(&stack->icmpflow, handle, events);
+		return true;
+	case HANDLE_DNS:
+		dns_host_ready(stack->dns, handle, events);
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool stack_finish(struct stack *stack)
+{
+	bool more_tcp = tcpflow_finish(&stack->tcpflow);
+
+	return udpflow_finish(&stack->udpflow) || more_tcp;
+}
+
+void stack_link_gone(struct stack *stack)
+{
+	udpflow_finish(&stack->udpflow);
+	stack->egress.link = NULL;
+	tcpflow_link_gone(&stack->tcpflow);
+}
+
+bool stack_has_unsent(const struct stack *stack)
+{
+	return tcpflow_has_unsent(&stack->tcpflow);
+}
+
+/* ---- life ---- */
+
+static int start_tcpflow(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const uint64_t left = c->descriptors - MIN(TCP_RESERVE, c->descriptors / 4);
+	const struct tcpflow_config config = {
+		.policy = c->policy,
+		.link = c->link,
+		.host = c->host,
+		.loop = c->loop,
+		.counters = c->counters,
+		.icmp_limit = c->icmp_limit,
+		.key = &stack->key,
+		.max_flows = (uint32_t)MIN(left, TCP_FLOWS_MAX),
+		.queue_len = c->link->queue_len,
+		.memory = c->memory,
+	};
+
+	return tcpflow_init(&stack->tcpflow, &config);
+}
+
+static int start_udpflow(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const struct udpflow_config config = {
+		.policy = c->policy,
+		.egress = &stack->egress,
+		.host = c->host,
+		.loop = c->loop,
+		.counters = c->counters,
+		.icmp_limit = c->icmp_limit,
+		.key = &stack->key,
+		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 4, 1), UDP_FLOWS_MAX),
+	};
+
+	return udpflow_init(&stack->udpflow, &config);
+}
+
+static int start_icmpflow(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const struct icmpflow_config config = {
+		.policy = c->policy,
+		.egress = &stack->egress,
+		.host = c->host,
+		.loop = c->loop,
+		.counters = c->counters,
+		.icmp_limit = c->icmp_limit,
+		.key = &stack->key,
+		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 8, 1), PING_FLOWS_MAX),
+	};
+
+	return icmpflow_init(&stack->icmpflow, &config);
+}
+
+static int start_dns(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const struct dns_config config = {
+		.policy = c->policy,
+		.egress = &stack->egress,
+		.host = c->host,
+		.loop = c->loop,
+		.counters = c->counters,
+		.icmp_limit = c->icmp_limit,
+		.max_sockets = (uint32_t)MIN(MAX(c->descriptors / 8, 1), DNS_SOCKETS_MAX),
+	};
+
+	stack->dns = dns_new(&config);
+	return stack->dns ? 0 : -ENOMEM;
+}
+
+int stack_init(struct stack *stack, const struct stack_config *config)
+{
+	uint32_t id_seed;
+	int r;
+
+	*stack = (struct stack){.config = *config};
+	r = siphash_key_random(&stack->key);
+	if (r < 0)
+		return r;
+	if (getrandom(&id_seed, sizeof(id_seed), 0) != sizeof(id_seed))
+		return -EIO;
+	egress_init(&stack->egress, config->policy, config->link, config->mtu, id_seed,
+		config->counters);
+	gateway_init(
+		&stack->gateway, config->policy, &stack->egress, &stack->key, config->counters);
+	if ((r = start_tcpflow(stack)) < 0 || (r = start_udpflow(stack)) < 0 ||
+		(r = start_icmpflow(stack)) < 0 || (r = start_dns(stack)) < 0)
+		return r;
+	return 0;
+}
+
+void stack_done(struct stack *stack)
+{
+	dns_free(stack->dns);
+	icmpflow_done(&stack->icmpflow);
+	udpflow_done(&stack->udpflow);
+	tcpflow_done(&stack->tcpflow);
+}

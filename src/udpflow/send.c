@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "base/util.h"
+#include "flow/path_error.h"
+#include "udpflow/internal.h"
+#include "wire/udp.h"
+
+/* ---- errors ---- */
+
+static void quote(struct host_dgram_error *error, const struct host_datagram *datagram)
+{
+	error->addr = datagram->addr;
+	error->port = datagram->port;
+	error->quote_len = MIN(datagram->len, sizeof(error->quote));
+	memcpy(error->quote, datagram->data, error->quote_len);
+}
+
+/* By which name the container knows a peer. False: by none. */
+static bool far_name(
+	const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name)
+{
+	const struct policy *policy = flow->owner->config.policy;
+
+	if (addr->family != flow->flow.key.family ||
+		policy_unmap(policy, addr, ret_name) != POLICY_PASS)
+		return false;
+	if (addr->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6) &&
+		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
+		ret_name->in6 = flow->loopback_name;
+	return true;
+}
+
+static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
+{
+	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_key *key = &flow->flow.key;
+	struct path_error_about about = {
+		.near_mac = flow->near_mac,
+		.our_mac = flow->our_mac,
+		.near = {.family = key->family, .in6 = key->near},
+		.protocol = IPPROTO_UDP,
+	};
+	const struct udp_header header = {
+		.src_port = be16_of(key->near_port),
+		.dst_port = be16_of(error->port),
+		.length = be16_of((uint16_t)(UDP_HEADER_LEN + error->quote_len)),
+	};
+
+	if (!far_name(flow, &error->addr, &about.far))
+		return;
+	memcpy(about.header, &header, sizeof(header));
+	path_error_send(config->egress, config->icmp_limit, &about, error, config->loop->now_ns);
+}
+
+enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagram *current)
+{
+	const struct udpflow_config *config = &flow->owner->config;
+	enum udp_errors found = UDP_ERRORS_NONE;
+	struct host_dgram_error error;
+
+	for (int n = 0; n < UDP_ATTEMPTS_MAX; n++) {
+		if (!config->host->ops->dgram_error(config->host, &flow->dgram, &error))
+			break;
+		if (found == UDP_ERRORS_NONE)
+			found = UDP_ERRORS_SOME;
+		if (error.error == EMSGSIZE && !error.addr.family && current) {
+			found = UDP_ERRORS_TOO_BIG;
+			quote(&error, current);
+		}
+		if (error.addr.family)
+			tell(flow, &error);
+	}
+	return found;
+}
+
+/* What the kernel has refused at once: there is no route, or the firewall forbids it. */
+static void tell_refusal(struct udp_flow *flow, const struct host_datagram *datagram, int error)
+{
+	struct host_dgram_error e = {.error = error};
+
+	quote(&e, datagram);
+	tell(flow, &e);
+}
+
+/* ---- sending ---- */
+
+/* The first of `datagrams` was not sent. Whether to try it again. A datagram that is larger than
+ * its path's MTU goes out in fragments after all, when the container has been told: who looks for
+ * the MTU hears of it, and who does not has lost nothing. */
+static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int error)
+{
+	enum udp_errors found = udp_take_errors(flow, datagram);
+
+	if (found == UDP_ERRORS_SOME)
+		return true;
+	if (error == EMSGSIZE && datagram->dont_fragment) {
+		datagram->dont_fragment = false;
+		return true;
+	}
+	if (found == UDP_ERRORS_NONE)
+		tell_refusal(flow, datagram, error);
+	return false;
+}
+
+static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, unsigned int n)
+{
+	const struct udpflow_config *config = &flow->owner->config;
+	unsigned int attempts = 0;
+
+	for (unsigned int i = 0; i < n;) {
+		int r = config->host->ops->dgram_send(
+			config->host, &flow->dgram, datagrams + i, (int)(n - i));
+
+		if (r > 0) {
+			i += (unsigned int)r;
+			attempts = 0;
+		} else if (r == -EAGAIN || r == 0) {
+			config->counters->value[COUNTER_UDP_SEND_FULL] += n - i;
+			return;
+		} else if (attempts++ >= UDP_ATTEMPTS_MAX || !retry(flow, &datagrams[i], -r)) {
+			count(config->counters, COUNTER_UDP_NOT_SENT);
+			attempts = 0;
+			i++;
+		}
+	}
+}
+
+/* Those of one mapping together, in their order. */
+static void send_from(struct outbox *outbox, unsigned int first)
+{
+	struct host_datagram batch[OUTBOX_MESSAGES];
+	struct udp_flow *flow = outbox->flows[first];
+	unsigned int n = 0;
+
+	for (unsigned int i = first; i < outbox->n; i++) {
+		if (outbox->flows[i] != flow)
+			continue;
+		batch[n++] = outbox->messages[i];
+		outbox->flows[i] = NULL;
+	}
+	flow->n_unsent = 0;
+	send_batch(flow, batch, n);
+}
+
+void udp_send_all(struct udpflow *udpflow)
+{
+	struct outbox *outbox = &udpflow->outbox;
+
+	for (unsigned int i = 0; i < outbox->n; i++)
+		if (outbox->flows[i])
+			send_from(outbox, i);
+	outbox_clear(outbox);
+}

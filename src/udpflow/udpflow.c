@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "udpflow/udpflow.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "flow/unreachable.h"
+#include "udpflow/internal.h"
+#include "wire/icmp.h"
+#include "wire/ip4.h"
+#include "wire/ip6.h"
+#include "wire/udp.h"
+#include "wire/vnet.h"
+
+#define DNS_PORT 53
+/* So long nothing came in before the inbox's memory goes back. */
+#define TRIM_NS     (1 * NS_PER_SEC)
+#define INBOX_BYTES ((size_t)HOST_BATCH_MAX * UDP_INBOX_STRIDE)
+
+static struct udp_flow *udp_flow_of(struct flow *flow)
+{
+	return container_of(flow, struct udp_flow, flow);
+}
+
+/* ---- mappings ---- */
+
+static void close_mapping(struct udp_flow *flow)
+{
+	struct udpflow *udpflow = flow->owner;
+	struct host *host = udpflow->config.host;
+
+	if (flow->n_unsent)
+		udp_send_all(udpflow);
+	host->ops->dgram_close(host, &flow->dgram);
+	timer_cancel(&udpflow->config.loop->timers, &flow->timer);
+	list_remove(&flow->used);
+	list_remove(&flow->ready);
+	flow_table_remove(&udpflow->table, &flow->flow);
+}
+
+void udp_touch(struct udp_flow *flow)
+{
+	flow->used_ns = flow->owner->config.loop->now_ns;
+	list_remove(&flow->used);
+	list_append(&flow->owner->used, &flow->used);
+}
+
+static int64_t idle_end_ns(const struct udp_flow *flow)
+{
+	return flow->used_ns + (flow->only_dns ? UDPFLOW_IDLE_DNS_NS : UDPFLOW_IDLE_NS);
+}
+
+/* It was armed when the mapping was new, and is not moved with each datagram. */
+static void on_timer(struct timer *timer, int64_t now_ns)
+{
+	struct udp_flow *flow = container_of(timer, struct udp_flow, timer);
+
+	if (now_ns < idle_end_ns(flow))
+		timer_arm(&flow->owner->config.loop->timers, timer, idle_end_ns(flow));
+	else
+		close_mapping(flow);
+}
+
+/* The mapping that was silent longest gives way. False: there is none. */
+static bool evict(struct udpflow *udpflow)
+{
+	struct list *oldest = udpflow->used.next;
+
+	if (oldest == &udpflow->used)
+		return false;
+	close_mapping(container_of(oldest, struct udp_flow, used));
+	flow_table_sweep(&udpflow->table);
+	count(udpflow->config.counters, COUNTER_UDP_EVICTED);
+	return true;
+}
+
+static bool is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+static int open_socket(struct udpflow *udpflow, struct udp_flow *flow)
+{
+	struct host *host = udpflow->config.host;
+	const uint8_t family = flow->flow.key.family;
+	const struct host_dgram_config config = {
+		.family = family,
+		.protocol = IPPROTO_UDP,
+		.from = policy_source(udpflow->config.policy, family),
+	};
+	const struct handle handle = {
+		.kind = HANDLE_UDP, .generation = flow->flow.generation, .index = flow->flow.index};
+
+	return host->ops->dgram_open(host, &config, handle, &flow->dgram);
+}
+
+/* NULL: *ret_error says why. */
+static struct udp_flow *new_mapping(
+	struct udpflow *udpflow, const struct flow_key *key, int *ret_error)
+{
+	struct flow *flow = flow_table_add(&udpflow->table, key);
+	struct udp_flow *udp;
+
+	if (!flow && evict(udpflow))
+		flow = flow_table_add(&udpflow->table, key);
+	*ret_error = -ENOMEM;
+	if (!flow)
+		return NULL;
+	udp = udp_flow_of(flow);
+	udp->owner = udpflow;
+	udp->timer.fire = on_timer;
+	udp->only_dns = true;
+	do
+		*ret_error = open_socket(udpflow, udp);
+	while (is_shortage(*ret_error) && evict(udpflow));
+	if (*ret_error < 0) {
+		flow_table_remove(&udpflow->table, flow);
+		return NULL;
+	}
+	udp_touch(udp);
+	timer_arm(&udpflow->config.loop->timers, &udp->timer, udp->used_ns + UDPFLOW_IDLE_DNS_NS);
+	count(udpflow->config.counters, COUNTER_UDP_MAPPED);
+	return udp;
+}
+
+/* ---- from the container ---- */
+
+static void refuse(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet,
+	uint8_t code4, uint8_t code6)
+{
+	const struct udpflow_config *config = &udpflow->config;
+	uint8_t answer[UNREACHABLE_MAX];
+	size_t len;
+
+	count(config->counters, COUNTER_POLICY_REFUSED);
+	len = unreachable_answer(config->policy, config->icmp_limit, frame, packet,
+		packet->ethertype == ETH_TYPE_IP4 ? code4 : code6, config->loop->now_ns, answer);
+	if (len)
+		egress_frame(config->egress, answer, len);
+}
+
+/* Why there is no socket to send from. Without room the datagram is lost, as on a full wire. */
+static void refuse_mapping(
+	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet, int error)
+{
+	if (is_shortage(error))
+		count(udpflow->config.counters, COUNTER_UDP_REFUSED);
+	else if (error == -EACCES || error == -EPERM)
+		refuse(udpflow, frame, packet, ICMP_ADMIN_PROHIBITED, ICMP6_ADMIN_PROHIBITED);
+	else
+		refuse(udpflow, frame, packet, ICMP_NET_UNREACHABLE, ICMP6_NO_ROUTE);
+}
+
+static struct udp_flow *mapping_of(
+	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
+{
+	struct flow_key key;
+	struct flow *flow;
+	struct udp_flow *udp;
+	int error;
+
+	flow_key_of(&key, frame, packet);
+	key.far = (struct in6_addr){0};
+	key.far_port = 0;
+	flow = flow_table_find(&udpflow->table, &key);
+	if (flow)
+		return udp_flow_of(flow);
+	udp = new_mapping(udpflow, &key, &error);
+	if (!udp)
+		refuse_mapping(udpflow, frame, packet, error);
+	return udp;
+}
+
+static struct eth_addr gateway_mac(const struct policy *policy, uint8_t family)
+{
+	struct ip_addr addr = family == AF_INET ? ip_addr_of_v4(policy->gateway)
+						: ip_addr_of_v6(&policy->gateway6);
+
+	return egress_mac(&addr);
+}
+
+/* What the frame says of the container, who may have moved (a bridge behind the tap). */
+static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct packet *packet,
+	uint16_t far_port, const struct ip_addr *far)
+{
+	const struct eth_header *eth = (const struct eth_header *)frame;
+
+	flow->near_mac = eth->src;
+	flow->our_mac = eth->dst;
+	if (eth_addr_is_group(&eth->dst))
+		flow->our_mac = gateway_mac(flow->owner->config.policy, packet->src.family);
+	if (far_port != DNS_PORT)
+		flow->only_dns = false;
+	if (packet->dst.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&far->in6))
+		flow->loopback_name = packet->dst.in6;
+	udp_touch(flow);
+}
+
+/* We are a hop; ingress has answered what may go no further. Groups and our own addresses are on
+ * the link (RFC 1112 6.1: 1 is the default for groups). */
+static uint8_t next_ttl(const struct packet *packet)
+{
+	return packet->ttl > 1 ? packet->ttl - 1 : 1;
+}
+
+/* A run is passed on in runs that the host's kernel takes. */
+static void put(struct udpflow *udpflow, struct udp_flow *flow, struct host_datagram *datagram,
+	uint16_t segment)
+{
+	size_t left = datagram->len, max = left;
+
+	if (segment) {
+		max = MIN(HOST_RUN_MAX, HOST_RUN_BYTES_MAX / segment);
+		max = MAX(max, 1) * segment;
+	}
+	do {
+		datagram->len = MIN(left, max);
+		datagram->segment = datagram->len > segment ? segment : 0;
+		if (!outbox_add(&udpflow->outbox, flow, datagram)) {
+			udp_send_all(udpflow);
+			outbox_add(&udpflow->outbox, flow, datagram);
+		}
+		flow->n_unsent++;
+		datagram->data += datagram->len;
+		left -= datagram->len;
+	} while (left);
+}
+
+void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
+{
+	const struct vnet_header *vnet =
+		(const struct vnet_header *)(const void *)(frame - VNET_HEADER_LEN);
+	const struct udp_header *udp =
+		(const struct udp_header *)(frame + packet->transport_offset);
+	const uint32_t ip_len = packet->len - packet->ip_offset;
+	struct host_datagram datagram = {
+		.port = be16_get(udp->dst_port),
+		.ttl = next_ttl(packet),
+		.tos = packet->tos,
+		.dont_fragment = packet->dont_fragment && ip_len <= udpflow->config.egress->mtu,
+		.data = (uint8_t *)(uintptr_t)(udp + 1),
+		.len = packet->transport_len - UDP_HEADER_LEN,
+	};
+	const bool is_run = vnet->gso_type == VNET_GSO_UDP_L4;
+	struct udp_flow *flow;
+
+	if (policy_map(udpflow->config.policy, &packet->dst, datagram.port, IPPROTO_UDP,
+		    &datagram.addr) != POLICY_PASS) {
+		refuse(udpflow, frame, packet, ICMP_NET_UNREACHABLE, ICMP6_NO_ROUTE);
+		return;
+	}
+	flow = mapping_of(udpflow, frame, packet);
+	if (!flow)
+		return;
+	note_near(flow, frame, packet, datagram.port, &datagram.addr);
+	if (is_run)
+		datagram.dont_fragment = packet->dont_fragment;
+	put(udpflow, flow, &datagram, is_run ? le16_get(vnet->gso_size) : 0);
+}
+
+/* ---- the container's errors ---- */
+
+/* The packet that an ICMP error quotes, as far as is needed: whose it was. False: it was no UDP. */
+static bool quoted_key(const uint8_t *frame, const struct packet *packet, struct flow_key *ret)
+{
+	size_t offset = packet->transport_offset + ICMP_HEADER_LEN;
+	size_t left = packet->transport_len - ICMP_HEADER_LEN, header_len = IP6_HEADER_LEN;
+	const uint8_t *inner = frame + offset;
+	const struct udp_header *udp;
+
+	*ret = (struct flow_key){.family = packet->src.family};
+	if (packet->src.family == AF_INET) {
+		const struct ip4_header *ip = (const struct ip4_header *)inner;
+
+		header_len = left ? (size_t)(inner[0] & 15) * 4 : 0;
+		if (header_len < sizeof(*ip) || left < header_len + sizeof(*udp) ||
+			ip->protocol != IPPROTO_UDP || be16_get(ip->fragment) & IP4_OFFSET_MASK)
+			return false;
+		ret->near = ip_addr_of_v4(ip4_addr(ip->dst)).in6;
+	} else {
+		const struct ip6_header *ip = (const struct ip6_header *)inner;
+
+		if (left < header_len + sizeof(*udp) || ip->next_header != IPPROTO_UDP)
+			return false;
+		memcpy(&ret->near, &ip->dst, sizeof(ret->near));
+	}
+	udp = (const struct udp_header *)(inner + header_len);
+	ret->near_port = be16_get(udp->dst_port);
+	return true;
+}
+
+/* 0: the message is no such thing. */
+static uint32_t told_mtu(const struct packet *packet, const struct icmp_header *icmp)
+{
+	uint32_t rest = be32_get(icmp->rest);
+
+	if (packet->src.family == AF_INET) {
+		if (icmp->type != ICMP_DESTINATION_UNREACHABLE ||
+			icmp->code != ICMP_FRAGMENTATION_NEEDED)
+			return 0;
+		return MAX(rest & 0xffff, IP4_MIN_MTU);
+	}
+	return icmp->type == ICMP6_PACKET_TOO_BIG ? MAX(rest, IP6_MIN_MTU) : 0;
+}
+
+void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
+{
+	const struct icmp_header *icmp =
+		(const struct icmp_header *)(frame + packet->transport_offset);
+	uint32_t mtu = told_mtu(packet, icmp);
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!mtu || mtu >= udpflow->config.egress->mtu || !quoted_key(frame, packet, &key))
+		return;
+	flow = flow_table_find(&udpflow->table, &key);
+	if (!flow)
+		return;
+	udp_flow_of(flow)->path_mtu = mtu;
+	udp_flow_of(flow)->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
+}
+
+/* ---- the turn ---- */
+
+static void on_trim(struct timer *timer, int64_t now_ns)
+{
+	struct udpflow *udpflow = container_of(timer, struct udpflow, trim_timer);
+
+	if (udpflow->was_used) {
+		udpflow->was_used = false;
+		timer_arm(&udpflow->config.loop->timers, timer, now_ns + TRIM_NS);
+	} else {
+		madvise(udpflow->inbox, INBOX_BYTES, MADV_DONTNEED);
+	}
+}
+
+void udpflow_host_ready(struct udpflow *udpflow, struct handle handle, uint32_t events)
+{
+	struct flow *flow = flow_table_get(&udpflow->table, handle.index, handle.generation);
+	struct udp_flow *udp;
+
+	if (!flow)
+		return;
+	udp = udp_flow_of(flow);
+	if (events & EPOLLERR)
+		udp_take_errors(udp, NULL);
+	if (!list_is_linked(&udp->ready))
+		list_append(&udpflow->ready, &udp->ready);
+}
+
+/* One batch for each that has something: nobody waits longer than for these. */
+static void receive_all(struct udpflow *udpflow)
+{
+	struct list now;
+	struct list *node;
+
+	if (list_is_empty(&udpflow->ready))
+		return;
+	udpflow->was_used = true;
+	if (!timer_is_armed(&udpflow->trim_timer))
+		timer_arm(&udpflow->config.loop->timers, &udpflow->trim_timer,
+			udpflow->config.loop->now_ns + TRIM_NS);
+	list_init(&now);
+	list_move(&now, &udpflow->ready);
+	while ((node = list_take(&now)))
+		udp_receive(container_of(node, struct udp_flow, ready));
+}
+
+bool udpflow_finish(struct udpflow *udpflow)
+{
+	if (udpflow->outbox.n)
+		udp_send_all(udpflow);
+	receive_all(udpflow);
+	flow_table_sweep(&udpflow->table);
+	return !list_is_empty(&udpflow->ready);
+}
+
+/* ---- life ---- */
+
+int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config)
+{
+	int r;
+
+	*udpflow = (struct udpflow){.config = *config, .trim_timer.fire = on_trim};
+	list_init(&udpflow->used);
+	list_init(&udpflow->ready);
+	udpflow->inbox = mmap(NULL, INBOX_BYTES, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (udpflow->inbox == MAP_FAILED)
+		return -errno;
+	r = outbox_init(&udpflow->outbox);
+	if (r == 0)
+		r = flow_table_init(
+			&udpflow->table, sizeof(struct udp_flow), config->max_flows, config->key);
+	if (r < 0) {
+		outbox_done(&udpflow->outbox);
+		munmap(udpflow->inbox, INBOX_BYTES);
+	}
+	return r;
+}
+
+void udpflow_done(struct udpflow *udpflow)
+{
+	while (!list_is_empty(&udpflow->used))
+		close_mapping(container_of(udpflow->used.next, struct udp_flow, used));
+	timer_cancel(&udpflow->config.loop->timers, &udpflow->trim_timer);
+	flow_table_done(&udpflow->table);
+	outbox_done(&udpflow->outbox);
+	munmap(udpflow->inbox, INBOX_BYTES);
+}
