@@ -16,10 +16,10 @@ def dnsmasq(host):
     if not shutil.which("dnsmasq"):
         pytest.skip("dnsmasq is not installed")
     with host.root.popen([
-            "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+            "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
             "--listen-address=127.0.0.1", "--bind-interfaces", f"--address=/example/{ADDRESS}",
             "--txt-record=long.example," + ",".join(["x" * 250] * 6), "--edns-packet-max=4096",
-            "--user=root", "--group=root", "--pid-file=", "--cache-size=0"]) as server:
+            "--cache-size=0"], stderr=-3) as server:
         try:
             until(lambda: is_taken(host), "dnsmasq listens")
             yield

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from harness.chain import chain
+from harness.ns import is_root
 from harness.udp import FOUR, SIX
 from harness.util import Thread
 
@@ -23,13 +24,13 @@ def start(container, helper):
     return start_one
 
 
-def ping(container, address, size=56, count=3, *options):
-    return container.run("ping", "-n", "-c", count, "-i", "0.01", "-W", "20", "-s", size, *options,
-                         address, check=False)
+def ping(container, address, size=56, *options):
+    """One request, since for the answers to further ones ping waits no longer than for the first."""
+    return container.run("ping", "-n", "-c", 1, "-W", 50, "-s", size, *options, address, check=False)
 
 
-def assert_answered(done, count=3):
-    assert done.returncode == 0 and f"{count} received, 0% packet loss" in done.stdout, done.stdout
+def assert_answered(done):
+    assert done.returncode == 0 and "1 received, 0% packet loss" in done.stdout, done.stdout
     assert "wrong" not in done.stdout and "DUP" not in done.stdout, done.stdout
 
 
@@ -48,12 +49,16 @@ def test_sizes(host, container, start, family, mtu):
 @relay_only
 @both_families
 def test_a_smaller_mtu_on_the_way(host, container, start, family):
-    """The first one is answered, and ping is told of the MTU once; then the container cuts."""
+    """ping is told of the MTU once; then the container cuts."""
     start("--mtu=65520")
     with chain(host, 1500) as hops:
-        done = ping(container, hops[0].addresses(family.any)[0], 5000, 4)
-    assert re.search(r"(mtu ?= ?1500)", done.stdout), done.stdout
-    assert "+1 errors, 0% packet loss" in done.stdout, done.stdout
+        address = hops[0].addresses(family.any)[0]
+        done = ping(container, address, 5000)
+        assert re.search(r"mtu ?= ?1500", done.stdout) and "+1 errors" in done.stdout, done.stdout
+        for _ in range(3):
+            done = ping(container, address, 5000)
+            assert_answered(done)
+            assert "errors" not in done.stdout, done.stdout
 
 
 @both_families
@@ -69,9 +74,12 @@ def test_many_at_once(host, container, start, family):
     start()
     with chain(host, 1500) as hops:
         address = hops[0].addresses(family.any)[0]
-        clients = [Thread(ping, container, address, 100 + i, 20) for i in range(20)]
-        for client in clients:
-            assert_answered(client.result(), 20)
+        for _ in range(5):
+            clients = [Thread(ping, container, address, 100 + i) for i in range(20)]
+            for i, client in enumerate(clients):
+                done = client.result()
+                assert_answered(done)
+                assert f"{108 + i} bytes from" in done.stdout, done.stdout
 
 
 @relay_only
@@ -94,10 +102,10 @@ def test_errors(host, container, start, family):
         far, near = hops[1].addresses(family.any)[0], hops[0].addresses(family.any)[0]
         # in this order: Linux limits what it says of its routes by all that it said before
         hops[0].run("ip", "route", "add", "unreachable", far)
-        done = ping(container, far, 56, 1)
+        done = ping(container, far)
         assert done.returncode == 1 and "nreachable" in done.stdout and near in done.stdout, done.stdout
         hops[0].run("ip", "route", "delete", "unreachable", far)
-        done = ping(container, far, 56, 1, "-t", 2)
+        done = ping(container, far, 56, "-t", 2)
         assert done.returncode == 1 and "Time" in done.stdout and near in done.stdout, done.stdout
 
 
@@ -105,11 +113,13 @@ def test_errors(host, container, start, family):
 @pytest.mark.fresh
 def test_forbidden(host, container, helper):
     """One warning names the sysctl; the container is told rather than left waiting."""
+    if not is_root:
+        pytest.skip("an ordinary user's host has one group, which the sysctl cannot leave out")
     host.root.shell("echo '1 0' >/proc/sys/net/ipv4/ping_group_range")
     one = helper()
     with chain(host, 1500) as hops:
         for _ in range(2):
-            done = ping(container, hops[0].address, 56, 1)
+            done = ping(container, hops[0].address)
             assert done.returncode == 1 and "Packet filtered" in done.stdout, done.stdout
     assert one.stderr().count("ping_group_range") == 1
     assert_answered(ping(container, "10.0.2.2"))
