@@ -66,7 +66,9 @@ def test_nobody_on_the_link(container, helper):
 
 @pytest.mark.fresh
 def test_forbidden_is_counted(host, container, helper):
-    host.root.shell("echo '1 0' >/proc/sys/net/ipv4/ping_group_range")
+    if host.root.run("sh", "-c", "echo '1 0' >/proc/sys/net/ipv4/ping_group_range",
+                     check=False).returncode != 0:
+        pytest.skip("without root no group can be named but its own")
     one = helper()
     before = one.counters()
     assert "Packet filtered" in ping(container, "-c", "1").stdout
