@@ -12,7 +12,8 @@ pytestmark = pytest.mark.relay_only
 
 
 def ping(world, *options):
-    return world.run("ping", "-n", "-i", "0.01", "-W", "20", *options, HOST4, check=False)
+    """Until it has all replies: without -w it waits for the last one two round trips only."""
+    return world.run("ping", "-n", "-i", "0.01", "-w", "60", *options, HOST4, check=False)
 
 
 def echo(ident, number=1):
@@ -29,7 +30,7 @@ def test_equal_ids(host, container, helper):
               for world, size in ((container, 100), (other, 200), (host.user, 300))]
     for one in asking:
         done = one.result()
-        assert done.returncode == 0 and "100 received, 0% packet loss" in done.stdout, done.stdout
+        assert done.returncode == 0 and "100 received" in done.stdout, done.stdout
         assert "DUP" not in done.stdout and "wrong" not in done.stdout, done.stdout
 
 
