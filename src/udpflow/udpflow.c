@@ -16,6 +16,8 @@
 #include "wire/vnet.h"
 
 #define DNS_PORT 53
+/* Each of UDP_ATTEMPTS_MAX errors, for one event. */
+#define ERROR_ROUNDS_MAX 4
 /* So long nothing came in before the inbox's memory goes back. */
 #define TRIM_NS     (1 * NS_PER_SEC)
 #define INBOX_BYTES ((size_t)HOST_BATCH_MAX * UDP_INBOX_STRIDE)
@@ -299,7 +301,7 @@ static uint32_t told_mtu(const struct packet *packet, const struct icmp_header *
 
 	if (packet->src.family == AF_INET) {
 		if (icmp->type != ICMP_DESTINATION_UNREACHABLE ||
-			icmp->code != ICMP_FRAGMENTATION_NEEDED)
+			icmp->code != ICMP_FRAGMENTATION_NEEDED || !(rest & 0xffff))
 			return 0;
 		return MAX(rest & 0xffff, IP4_MIN_MTU);
 	}
@@ -345,8 +347,10 @@ void udpflow_host_ready(struct udpflow *udpflow, struct handle handle, uint32_t 
 	if (!flow)
 		return;
 	udp = udp_flow_of(flow);
-	if (events & EPOLLERR)
-		udp_take_errors(udp, NULL);
+	/* More than the limit of ICMP errors lets pass at once: what is left says nothing new. */
+	for (int i = 0; events & EPOLLERR && i < ERROR_ROUNDS_MAX; i++)
+		if (udp_take_errors(udp, NULL) == UDP_ERRORS_NONE)
+			break;
 	if (!list_is_linked(&udp->ready))
 		list_append(&udpflow->ready, &udp->ready);
 }

@@ -172,6 +172,9 @@ static void check_ingress(const struct world *w, const uint8_t *buf, const struc
 	ALWAYS(packet_parse(frame, packet->len, &p) == PACKET_OK);
 	/* What was put together may be cut again, whatever the family. */
 	p.dont_fragment &= packet->dont_fragment;
+	/* What came in fragments may be cut again. */
+	ALWAYS(p.dont_fragment || !packet->dont_fragment);
+	p.dont_fragment = packet->dont_fragment;
 	ALWAYS(!memcmp(&p, packet, sizeof(p)));
 	ALWAYS(p.len == packet->len && !p.is_fragment && !p.source_routed);
 	ALWAYS((r == INGRESS_TCP) == (p.ethertype != ETH_TYPE_ARP && is_tcp(&p)));
@@ -194,6 +197,9 @@ static void check_filtered(const uint8_t *frame, const struct packet *packet, bo
 	ALWAYS(packet_parse(frame, packet->len, &p) == PACKET_OK);
 	/* What was put together may be cut again, whatever the family. */
 	p.dont_fragment &= packet->dont_fragment;
+	/* What came in fragments may be cut again. */
+	ALWAYS(p.dont_fragment || !packet->dont_fragment);
+	p.dont_fragment = packet->dont_fragment;
 	ALWAYS(!memcmp(&p, packet, sizeof(p)));
 	if (!is_tcp(&p))
 		return;

@@ -618,7 +618,7 @@ static void test_own_error(void)
 	tear_down();
 }
 
-/* DECISIONS: sent in fragments, and told. */
+/* Sent in fragments all the same, and told. */
 static void test_too_big(void)
 {
 	set_up();
