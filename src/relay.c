@@ -30,7 +30,7 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
 _Static_assert(LINK_HEADER_LEN == VNET_HEADER_LEN, "ingress takes the link's frames as they are");
-_Static_assert(INGRESS_BUFFER_LEN >= LINK_BUFFER_LEN, "a link's frame fits into ingress's buffer");
+_Static_assert(LINK_BUFFER_LEN >= INGRESS_BUFFER_LEN, "a datagram fits into the link's buffer");
 
 /* ---- counters ---- */
 

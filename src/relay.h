@@ -66,7 +66,7 @@ struct relay {
 	 * what is copied begin at a cache line: large copies run up to a quarter slower otherwise.
 	 */
 	uint8_t *frame;
-	_Alignas(64) uint8_t buffer[64 + INGRESS_BUFFER_LEN];
+	_Alignas(64) uint8_t buffer[64 + LINK_BUFFER_LEN];
 	uint8_t answer[INGRESS_ANSWER_MAX];
 };
 

@@ -16,8 +16,8 @@
 #include <sys/uio.h>
 
 #define LINK_HEADER_LEN 12
-/* The largest frame: 64 KiB of IP packet, an Ethernet header and a VLAN tag. */
-#define LINK_FRAME_MAX (65536 + 18)
+/* The largest frame: 64 KiB behind an IPv6 header, an Ethernet header and a VLAN tag. */
+#define LINK_FRAME_MAX (65536 + 40 + 18)
 /* Pieces of a frame that send() takes at least. */
 #define LINK_PIECES_MAX 66
 #define LINK_BUFFER_LEN (LINK_HEADER_LEN + LINK_FRAME_MAX)
