@@ -82,13 +82,9 @@ static bool is_live(const struct dns_query *query)
 
 static bool was_tried(const struct dns_query *query, const struct host_nameserver *server)
 {
-	for (int i = 0; i < query->n_tries; i++) {
-		const struct host_nameserver *tried = &query->tries[i].server;
-
-		if (tried->scope == server->scope && tried->addr.family == server->addr.family &&
-			IN6_ARE_ADDR_EQUAL(&tried->addr.in6, &server->addr.in6))
+	for (int i = 0; i < query->n_tries; i++)
+		if (dns_is_same_server(&query->tries[i].server, server))
 			return true;
-	}
 	return false;
 }
 
@@ -268,8 +264,8 @@ static struct dns_query *find(
 	while (query &&
 		!(query->hash == who->hash && query->near_port == who->near_port &&
 			query->len == len && !memcmp(query->data, data, len) &&
-			IN6_ARE_ADDR_EQUAL(&query->near.in6, &who->near.in6) &&
-			IN6_ARE_ADDR_EQUAL(&query->asked.in6, &who->asked.in6)))
+			ip_addr_equal(&query->near, &who->near) &&
+			ip_addr_equal(&query->asked, &who->asked)))
 		query = query->next;
 	return query;
 }

@@ -78,6 +78,12 @@ struct dns {
 	uint8_t *inbox; /* DNS_BATCH datagrams */
 };
 
+static inline bool dns_is_same_server(
+	const struct host_nameserver *a, const struct host_nameserver *b)
+{
+	return a->scope == b->scope && ip_addr_equal(&a->addr, &b->addr);
+}
+
 /* ---- sockets.c ---- */
 
 /* Gives the try a socket and an id. 0; -EMFILE: there is room nowhere; or why its nameserver cannot

@@ -19,12 +19,6 @@ static struct dns_socket *socket_of(struct list *node)
 	return container_of(node, struct dns_socket, node);
 }
 
-static bool is_same_server(const struct host_nameserver *a, const struct host_nameserver *b)
-{
-	return a->addr.family == b->addr.family && a->scope == b->scope &&
-		IN6_ARE_ADDR_EQUAL(&a->addr.in6, &b->addr.in6);
-}
-
 /* ---- life ---- */
 
 void dns_socket_close(struct dns_socket *socket)
@@ -119,7 +113,7 @@ static int new_socket(
 static struct dns_socket *find_open(struct dns *dns, const struct host_nameserver *server)
 {
 	for (struct list *node = dns->open.prev; node != &dns->open; node = node->prev)
-		if (is_same_server(&socket_of(node)->server, server))
+		if (dns_is_same_server(&socket_of(node)->server, server))
 			return socket_of(node);
 	return NULL;
 }
@@ -143,7 +137,7 @@ static struct dns_socket *find_full(struct dns *dns, const struct host_nameserve
 		struct dns_socket *socket = socket_of(node);
 
 		if (!socket->is_failed && socket->n_tries < CROWDED_MAX &&
-			is_same_server(&socket->server, server))
+			dns_is_same_server(&socket->server, server))
 			return socket;
 	}
 	return NULL;

@@ -230,7 +230,7 @@ static bool source4_is_sane(const struct visit *v)
 
 	if (src == INADDR_ANY)
 		return may_lack_address4(v);
-	return src >> 24 != 0 && src >> 24 != IN_LOOPBACKNET && src >> 28 < 0xe &&
+	return ip_addr_is_unicast(&v->packet->src) && src >> 24 != IN_LOOPBACKNET &&
 		!policy_is_directed_broadcast(v->ingress->policy, &v->packet->src);
 }
 

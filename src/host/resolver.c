@@ -88,15 +88,10 @@ int resolver_parse(const char *text, size_t len, struct resolver_server ret[HOST
 
 /* ---- the list ---- */
 
-static bool is_same_addr(const struct ip_addr *a, const struct ip_addr *b)
-{
-	return a->family == b->family && IN6_ARE_ADDR_EQUAL(&a->in6, &b->in6);
-}
-
 static int64_t shunned_until(const struct resolver *resolver, const struct ip_addr *addr)
 {
 	for (int i = 0; i < resolver->n_servers; i++)
-		if (is_same_addr(&resolver->servers[i].addr, addr))
+		if (ip_addr_equal(&resolver->servers[i].addr, addr))
 			return resolver->shunned_until_ns[i];
 	return 0;
 }
@@ -156,7 +151,7 @@ void resolver_said(
 	struct resolver *resolver, const struct ip_addr *addr, bool answered, int64_t now_ns)
 {
 	for (int i = 0; i < resolver->n_servers; i++)
-		if (is_same_addr(&resolver->servers[i].addr, addr))
+		if (ip_addr_equal(&resolver->servers[i].addr, addr))
 			resolver->shunned_until_ns[i] = answered ? 0 : now_ns + RESOLVER_SHUN_NS;
 }
 

@@ -45,8 +45,7 @@ static bool can_grow(const struct host_datagram *message)
 static bool same_way(const struct host_datagram *a, const struct host_datagram *b)
 {
 	return a->port == b->port && a->ttl == b->ttl && a->tos == b->tos &&
-		a->dont_fragment == b->dont_fragment && a->addr.family == b->addr.family &&
-		!memcmp(&a->addr.in6, &b->addr.in6, sizeof(a->addr.in6));
+		a->dont_fragment == b->dont_fragment && ip_addr_equal(&a->addr, &b->addr);
 }
 
 /* Whether it goes on where the last message, which may grow, ends. */

@@ -15,8 +15,7 @@ struct run {
 static bool same_peer(const struct host_datagram *a, const struct host_datagram *b)
 {
 	return a->port == b->port && a->ttl == b->ttl && a->tos == b->tos &&
-		a->addr.family == b->addr.family &&
-		!memcmp(&a->addr.in6, &b->addr.in6, sizeof(a->addr.in6));
+		ip_addr_equal(&a->addr, &b->addr);
 }
 
 /* Only the last may be shorter. */
