@@ -81,12 +81,6 @@ static uint32_t mtu_to_tell(uint8_t family, uint32_t mtu)
 	return mtu ? MIN(MAX(mtu, IP4_MIN_MTU), UINT16_MAX) : 0;
 }
 
-static struct ip_addr gateway_of(const struct policy *policy, uint8_t family)
-{
-	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
-				 : ip_addr_of_v6(&policy->gateway6);
-}
-
 /* In whose name it is told: the host itself, and whoever the container could not believe (itself,
  * a group, an address that is never dialled), is the gateway. */
 static struct ip_addr sender_of(const struct policy *policy, const struct path_error_about *about,
@@ -96,7 +90,7 @@ static struct ip_addr sender_of(const struct policy *policy, const struct path_e
 		policy_check(policy, offender, IPPROTO_NONE) != POLICY_PASS ||
 		policy_is_directed_broadcast(policy, offender) ||
 		IN6_ARE_ADDR_EQUAL(&offender->in6, &about->near.in6))
-		return gateway_of(policy, about->near.family);
+		return policy_gateway(policy, about->near.family);
 	return *offender;
 }
 
@@ -116,7 +110,7 @@ static void send_error(struct egress *egress, const struct path_error_about *abo
 	const struct host_dgram_error *error, const struct icmp_header *icmp, bool about_size)
 {
 	uint8_t family = about->near.family, buf[ICMP_ABOUT_MAX];
-	struct ip_addr gateway = gateway_of(egress->policy, family);
+	struct ip_addr gateway = policy_gateway(egress->policy, family);
 	const struct egress_head head = {
 		.dst_mac = about->near_mac,
 		.src_mac = egress_mac(&gateway),

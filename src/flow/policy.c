@@ -97,12 +97,6 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
 	return POLICY_PASS;
 }
 
-static struct ip_addr gateway_of(const struct policy *policy, uint8_t family)
-{
-	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
-				 : ip_addr_of_v6(&policy->gateway6);
-}
-
 enum policy_verdict policy_unmap(
 	const struct policy *policy, const struct ip_addr *src, struct ip_addr *ret_addr)
 {
@@ -111,7 +105,7 @@ enum policy_verdict policy_unmap(
 	if (is_loopback(src)) {
 		if (!policy->host_loopback)
 			return POLICY_UNREACHABLE;
-		*ret_addr = gateway_of(policy, src->family);
+		*ret_addr = policy_gateway(policy, src->family);
 		return POLICY_PASS;
 	}
 	if (policy_check(policy, src, IPPROTO_NONE) != POLICY_PASS || is_for_many(src))
@@ -141,6 +135,12 @@ const struct ip_addr *policy_source_to(const struct policy *policy, const struct
 	bool is_far = policy_check(policy, server, IPPROTO_UDP) == POLICY_PASS;
 
 	return is_far ? policy_source(policy, server->family) : NULL;
+}
+
+struct ip_addr policy_gateway(const struct policy *policy, uint8_t family)
+{
+	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
+				 : ip_addr_of_v6(&policy->gateway6);
 }
 
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr)

@@ -82,6 +82,8 @@ const struct ip_addr *policy_source_to(const struct policy *policy, const struct
  * are IPv6's), link-local, a group or broadcast? */
 bool policy_on_link(const struct policy *policy, const struct ip_addr *addr);
 
+/* In whose name the container is told of errors. */
+struct ip_addr policy_gateway(const struct policy *policy, uint8_t family);
 /* Who is meant by an address, in the container's network. */
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);
 /* The DHCP servers answer to the gateway and to their groups: 255.255.255.255, ff02::1:2. */

@@ -176,24 +176,16 @@ static struct udp_flow *mapping_of(
 	return udp;
 }
 
-static struct eth_addr gateway_mac(const struct policy *policy, uint8_t family)
-{
-	struct ip_addr addr = family == AF_INET ? ip_addr_of_v4(policy->gateway)
-						: ip_addr_of_v6(&policy->gateway6);
-
-	return egress_mac(&addr);
-}
-
 /* What the frame says of the container, who may have moved (a bridge behind the tap). */
 static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct packet *packet,
 	uint16_t far_port, const struct ip_addr *far)
 {
 	const struct eth_header *eth = (const struct eth_header *)frame;
+	const struct ip_addr gateway =
+		policy_gateway(flow->owner->config.policy, packet->src.family);
 
 	flow->near_mac = eth->src;
-	flow->our_mac = eth->dst;
-	if (eth_addr_is_group(&eth->dst))
-		flow->our_mac = gateway_mac(flow->owner->config.policy, packet->src.family);
+	flow->our_mac = eth_addr_is_group(&eth->dst) ? egress_mac(&gateway) : eth->dst;
 	if (far_port != DNS_PORT)
 		flow->only_dns = false;
 	if (packet->dst.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&far->in6))
