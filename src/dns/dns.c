@@ -23,7 +23,6 @@
 #define INBOX_DATAGRAM  65536
 /* Of one socket in one turn: a stranger who floods it holds up nobody. */
 #define RECEIVES_MAX 16
-#define TTL          64
 
 static int64_t now_of(const struct dns *dns)
 {
@@ -138,7 +137,6 @@ static void refuse(struct dns_query *query)
 	};
 	struct path_error_about about = {
 		.near_mac = query->near_mac,
-		.our_mac = egress_mac(&query->asked),
 		.near = query->near,
 		.far = query->asked,
 		.protocol = IPPROTO_UDP,
@@ -352,7 +350,6 @@ static void answer(struct dns_query *query, uint8_t *data, size_t len)
 		.src_mac = egress_mac(&query->asked),
 		.src = query->asked,
 		.dst = query->near,
-		.ttl = TTL,
 	};
 
 	memcpy(data, query->data, sizeof(be16)); /* its own id */

@@ -143,11 +143,6 @@ static struct dns_socket *find_full(struct dns *dns, const struct host_nameserve
 	return NULL;
 }
 
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
-}
-
 static int find_socket(
 	struct dns *dns, const struct host_nameserver *server, struct dns_socket **ret)
 {
@@ -158,14 +153,14 @@ static int find_socket(
 		return 0;
 	if (dns->n_sockets < dns->config.max_sockets)
 		r = new_socket(dns, server, ret);
-	if (!is_shortage(r))
+	if (!host_is_short(r))
 		return r;
 	*ret = find_full(dns, server);
 	if (*ret)
 		return 0;
 	if (make_room(dns))
 		r = new_socket(dns, server, ret);
-	return is_shortage(r) ? -EMFILE : r;
+	return host_is_short(r) ? -EMFILE : r;
 }
 
 /* ---- tries ---- */

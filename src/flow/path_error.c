@@ -133,8 +133,7 @@ static void send_error(struct egress *egress, const struct path_error_about *abo
 
 	memcpy(packet.header, about->header, sizeof(packet.header));
 	iov[0].iov_len = icmp_about_build(buf, &packet, icmp);
-	egress_send(egress, &head, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6, iov,
-		ARRAY_SIZE(iov));
+	egress_send(egress, &head, icmp_protocol(family), iov, ARRAY_SIZE(iov));
 }
 
 bool path_error_send(struct egress *egress, struct icmp_limit *limit,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "flow/unreachable.h"
 
-#include "flow/egress.h"
 #include "wire/icmp.h"
 
 size_t icmp_error_answer(const struct policy *policy, struct icmp_limit *limit,
@@ -27,4 +26,15 @@ size_t unreachable_answer(const struct policy *policy, struct icmp_limit *limit,
 							 : ICMP6_DESTINATION_UNREACHABLE;
 
 	return icmp_error_answer(policy, limit, frame, packet, type, code, 0, now_ns, answer);
+}
+
+void unreachable_send(struct egress *egress, struct icmp_limit *limit, const uint8_t *frame,
+	const struct packet *packet, uint8_t code4, uint8_t code6, int64_t now_ns)
+{
+	uint8_t answer[UNREACHABLE_MAX];
+	size_t len = unreachable_answer(egress->policy, limit, frame, packet,
+		packet->ethertype == ETH_TYPE_IP4 ? code4 : code6, now_ns, answer);
+
+	if (len)
+		egress_frame(egress, answer, len);
 }

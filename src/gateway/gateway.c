@@ -10,8 +10,6 @@
 #include "wire/ip6.h"
 #include "wire/ndp.h"
 
-#define ECHO_TTL 64
-
 /* One packet of the container. */
 struct visit {
 	struct gateway *gateway;
@@ -173,15 +171,6 @@ static enum gateway_result visit_ndp(
 
 /* ---- echo ---- */
 
-static uint8_t tos_of(const struct visit *v)
-{
-	const uint8_t *ip = v->frame + v->packet->ip_offset;
-
-	if (v->packet->ethertype == ETH_TYPE_IP4)
-		return ((const struct ip4_header *)ip)->tos;
-	return (uint8_t)(be32_get(((const struct ip6_header *)ip)->version_class_flow) >> 20);
-}
-
 /* Without its service the DNS address is one like others. */
 static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
 {
@@ -191,8 +180,7 @@ static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
 		.src_mac = egress_mac(&v->packet->dst),
 		.src = v->packet->dst,
 		.dst = v->packet->src,
-		.ttl = ECHO_TTL,
-		.tos = tos_of(v),
+		.tos = v->packet->tos,
 	};
 	struct icmp_header icmp;
 	const uint8_t *data = (const uint8_t *)transport(v) + sizeof(icmp);
@@ -264,7 +252,7 @@ enum gateway_result gateway_input(
 
 	if (packet->ethertype == ETH_TYPE_ARP)
 		return visit_arp(&v);
-	if (packet->protocol != (packet->ethertype == ETH_TYPE_IP4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+	if (packet->protocol != icmp_protocol(packet->src.family))
 		return GATEWAY_PASSED;
 	if (packet->transport_len < sizeof(struct icmp_header))
 		return drop(&v, COUNTER_DROP_TRUNCATED);

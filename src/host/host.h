@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -186,6 +187,12 @@ struct host_ops {
 	void (*nameserver_said)(
 		struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns);
 };
+
+/* Of what dgram_open() has said: descriptors or memory are lacking, which others can give back. */
+static inline bool host_is_short(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
 
 struct host {
 	const struct host_ops *ops;

@@ -2,8 +2,7 @@
 #include "base/util.h"
 #include "udpflow/internal.h"
 
-#define BATCH_MIN   4
-#define DEFAULT_TTL 64
+#define BATCH_MIN 4
 
 /* Datagrams of one peer on their way to the container. */
 struct run {
@@ -36,21 +35,16 @@ static void deliver(struct udp_flow *flow, struct run *run)
 		.src_mac = flow->our_mac,
 		.dst = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
 		.tos = from->tos,
-		.ttl = from->ttl ? from->ttl : DEFAULT_TTL,
+		.ttl = from->ttl,
 	};
 
-	if (config->loop->now_ns < flow->path_mtu_until_ns)
-		head.path_mtu = flow->path_mtu;
-
 	run->first = NULL;
-	if (from->addr.family != head.dst.family || !from->port ||
-		policy_unmap(config->policy, &from->addr, &head.src) != POLICY_PASS) {
+	if (!from->port || !udp_far_name(flow, &from->addr, &head.src)) {
 		config->counters->value[COUNTER_UDP_STRANGERS] += (uint64_t)run->n;
 		return;
 	}
-	if (from->addr.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&from->addr.in6) &&
-		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
-		head.src.in6 = flow->loopback_name;
+	if (config->loop->now_ns < flow->path_mtu_until_ns)
+		head.path_mtu = flow->path_mtu;
 	egress_udp(config->egress, &head, from->port, flow->flow.key.near_port, run->iov, run->n);
 }
 

@@ -16,28 +16,12 @@ static void quote(struct host_dgram_error *error, const struct host_datagram *da
 	memcpy(error->quote, datagram->data, error->quote_len);
 }
 
-/* By which name the container knows a peer. False: by none. */
-static bool far_name(
-	const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name)
-{
-	const struct policy *policy = flow->owner->config.policy;
-
-	if (addr->family != flow->flow.key.family ||
-		policy_unmap(policy, addr, ret_name) != POLICY_PASS)
-		return false;
-	if (addr->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6) &&
-		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
-		ret_name->in6 = flow->loopback_name;
-	return true;
-}
-
 static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 {
 	const struct udpflow_config *config = &flow->owner->config;
 	const struct flow_key *key = &flow->flow.key;
 	struct path_error_about about = {
 		.near_mac = flow->near_mac,
-		.our_mac = flow->our_mac,
 		.near = {.family = key->family, .in6 = key->near},
 		.protocol = IPPROTO_UDP,
 	};
@@ -47,7 +31,7 @@ static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 		.length = be16_of((uint16_t)(UDP_HEADER_LEN + error->quote_len)),
 	};
 
-	if (!far_name(flow, &error->addr, &about.far))
+	if (!udp_far_name(flow, &error->addr, &about.far))
 		return;
 	memcpy(about.header, &header, sizeof(header));
 	path_error_send(config->egress, config->icmp_limit, &about, error, config->loop->now_ns);

@@ -50,6 +50,19 @@ void udp_touch(struct udp_flow *flow)
 	list_append(&flow->owner->used, &flow->used);
 }
 
+bool udp_far_name(const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name)
+{
+	const struct policy *policy = flow->owner->config.policy;
+
+	if (addr->family != flow->flow.key.family ||
+		policy_unmap(policy, addr, ret_name) != POLICY_PASS)
+		return false;
+	if (addr->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6) &&
+		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
+		ret_name->in6 = flow->loopback_name;
+	return true;
+}
+
 static int64_t idle_end_ns(const struct udp_flow *flow)
 {
 	return flow->used_ns + (flow->only_dns ? UDPFLOW_IDLE_DNS_NS : UDPFLOW_IDLE_NS);
@@ -77,11 +90,6 @@ static bool evict(struct udpflow *udpflow)
 	flow_table_sweep(&udpflow->table);
 	count(udpflow->config.counters, COUNTER_UDP_EVICTED);
 	return true;
-}
-
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
 static int open_socket(struct udpflow *udpflow, struct udp_flow *flow)
@@ -117,7 +125,7 @@ static struct udp_flow *new_mapping(
 	udp->only_dns = true;
 	do
 		*ret_error = open_socket(udpflow, udp);
-	while (is_shortage(*ret_error) && evict(udpflow));
+	while (host_is_short(*ret_error) && evict(udpflow));
 	if (*ret_error < 0) {
 		flow_table_remove(&udpflow->table, flow);
 		return NULL;
@@ -134,21 +142,17 @@ static void refuse(struct udpflow *udpflow, const uint8_t *frame, const struct p
 	uint8_t code4, uint8_t code6)
 {
 	const struct udpflow_config *config = &udpflow->config;
-	uint8_t answer[UNREACHABLE_MAX];
-	size_t len;
 
 	count(config->counters, COUNTER_POLICY_REFUSED);
-	len = unreachable_answer(config->policy, config->icmp_limit, frame, packet,
-		packet->ethertype == ETH_TYPE_IP4 ? code4 : code6, config->loop->now_ns, answer);
-	if (len)
-		egress_frame(config->egress, answer, len);
+	unreachable_send(config->egress, config->icmp_limit, frame, packet, code4, code6,
+		config->loop->now_ns);
 }
 
 /* Why there is no socket to send from. Without room the datagram is lost, as on a full wire. */
 static void refuse_mapping(
 	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet, int error)
 {
-	if (is_shortage(error))
+	if (host_is_short(error))
 		count(udpflow->config.counters, COUNTER_UDP_REFUSED);
 	else if (error == -EACCES || error == -EPERM)
 		refuse(udpflow, frame, packet, ICMP_ADMIN_PROHIBITED, ICMP6_ADMIN_PROHIBITED);
@@ -181,23 +185,14 @@ static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct 
 	uint16_t far_port, const struct ip_addr *far)
 {
 	const struct eth_header *eth = (const struct eth_header *)frame;
-	const struct ip_addr gateway =
-		policy_gateway(flow->owner->config.policy, packet->src.family);
 
 	flow->near_mac = eth->src;
-	flow->our_mac = eth_addr_is_group(&eth->dst) ? egress_mac(&gateway) : eth->dst;
+	flow->our_mac = egress_answer_mac(flow->owner->config.egress, eth, packet->src.family);
 	if (far_port != DNS_PORT)
 		flow->only_dns = false;
 	if (packet->dst.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&far->in6))
 		flow->loopback_name = packet->dst.in6;
 	udp_touch(flow);
-}
-
-/* We are a hop; ingress has answered what may go no further. Groups and our own addresses are on
- * the link (RFC 1112 6.1: 1 is the default for groups). */
-static uint8_t next_ttl(const struct packet *packet)
-{
-	return packet->ttl > 1 ? packet->ttl - 1 : 1;
 }
 
 /* A run is passed on in runs that the host's kernel takes. */
@@ -229,12 +224,11 @@ void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct p
 		(const struct vnet_header *)(const void *)(frame - VNET_HEADER_LEN);
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
-	const uint32_t ip_len = packet->len - packet->ip_offset;
 	struct host_datagram datagram = {
 		.port = be16_get(udp->dst_port),
-		.ttl = next_ttl(packet),
+		.ttl = packet_next_ttl(packet),
 		.tos = packet->tos,
-		.dont_fragment = packet->dont_fragment && ip_len <= udpflow->config.egress->mtu,
+		.dont_fragment = packet->dont_fragment,
 		.data = (uint8_t *)(uintptr_t)(udp + 1),
 		.len = packet->transport_len - UDP_HEADER_LEN,
 	};
@@ -250,8 +244,6 @@ void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct p
 	if (!flow)
 		return;
 	note_near(flow, frame, packet, datagram.port, &datagram.addr);
-	if (is_run)
-		datagram.dont_fragment = packet->dont_fragment;
 	put(udpflow, flow, &datagram, is_run ? le16_get(vnet->gso_size) : 0);
 }
 
