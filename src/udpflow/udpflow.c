@@ -5,11 +5,10 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
-#include "base/log.h"
 #include "base/util.h"
 #include "flow/unreachable.h"
 #include "udpflow/internal.h"
-#include "wire/icmp.h"
+#include "wire/icmp_about.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
 #include "wire/udp.h"
@@ -249,33 +248,25 @@ void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct p
 
 /* ---- the container's errors ---- */
 
-/* The packet that an ICMP error quotes, as far as is needed: whose it was. False: it was no UDP. */
-static bool quoted_key(const uint8_t *frame, const struct packet *packet, struct flow_key *ret)
+/* Whose datagram, on its way to the container, the error is about. */
+static struct udp_flow *mapping_quoted(
+	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
 {
-	size_t offset = packet->transport_offset + ICMP_HEADER_LEN;
-	size_t left = packet->transport_len - ICMP_HEADER_LEN, header_len = IP6_HEADER_LEN;
-	const uint8_t *inner = frame + offset;
-	const struct udp_header *udp;
+	struct icmp_about about;
+	struct udp_header udp;
+	struct flow_key key;
+	struct flow *flow;
 
-	*ret = (struct flow_key){.family = packet->src.family};
-	if (packet->src.family == AF_INET) {
-		const struct ip4_header *ip = (const struct ip4_header *)inner;
-
-		header_len = left ? (size_t)(inner[0] & 15) * 4 : 0;
-		if (header_len < sizeof(*ip) || left < header_len + sizeof(*udp) ||
-			ip->protocol != IPPROTO_UDP || be16_get(ip->fragment) & IP4_OFFSET_MASK)
-			return false;
-		ret->near = ip_addr_of_v4(ip4_addr(ip->dst)).in6;
-	} else {
-		const struct ip6_header *ip = (const struct ip6_header *)inner;
-
-		if (left < header_len + sizeof(*udp) || ip->next_header != IPPROTO_UDP)
-			return false;
-		memcpy(&ret->near, &ip->dst, sizeof(ret->near));
-	}
-	udp = (const struct udp_header *)(inner + header_len);
-	ret->near_port = be16_get(udp->dst_port);
-	return true;
+	if (!icmp_about_parse(frame, packet, &about) || about.protocol != IPPROTO_UDP)
+		return NULL;
+	memcpy(&udp, about.header, sizeof(udp));
+	key = (struct flow_key){
+		.near = about.dst.in6,
+		.near_port = be16_get(udp.dst_port),
+		.family = about.dst.family,
+	};
+	flow = flow_table_find(&udpflow->table, &key);
+	return flow ? udp_flow_of(flow) : NULL;
 }
 
 /* 0: the message is no such thing. */
@@ -297,16 +288,15 @@ void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const str
 	const struct icmp_header *icmp =
 		(const struct icmp_header *)(frame + packet->transport_offset);
 	uint32_t mtu = told_mtu(packet, icmp);
-	struct flow_key key;
-	struct flow *flow;
+	struct udp_flow *flow;
 
-	if (!mtu || mtu >= udpflow->config.egress->mtu || !quoted_key(frame, packet, &key))
+	if (!mtu || mtu >= udpflow->config.egress->mtu)
 		return;
-	flow = flow_table_find(&udpflow->table, &key);
+	flow = mapping_quoted(udpflow, frame, packet);
 	if (!flow)
 		return;
-	udp_flow_of(flow)->path_mtu = mtu;
-	udp_flow_of(flow)->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
+	flow->path_mtu = mtu;
+	flow->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
 }
 
 /* ---- the turn ---- */
