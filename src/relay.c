@@ -16,7 +16,6 @@
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
-#include "wire/udp.h"
 
 /* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
  */

@@ -12,7 +12,7 @@
 #define TCP_FLOWS_MAX 1000000
 /* Descriptors that they leave to the rest; at most a quarter of what there is. */
 #define TCP_RESERVE 64
-/* Mappings beyond which the silent ones give way; at most half of all descriptors. */
+/* Sockets of datagrams; at most half, an eighth and an eighth of all descriptors. */
 #define UDP_FLOWS_MAX   8192
 #define PING_FLOWS_MAX  256
 #define DNS_SOCKETS_MAX 1024
@@ -150,23 +150,23 @@ void stack_input(
 	}
 }
 
-bool stack_ready(struct stack *stack, struct handle handle, uint32_t events)
+void stack_ready(struct stack *stack, struct handle handle, uint32_t events)
 {
 	switch ((enum handle_kind)handle.kind) {
 	case HANDLE_TCP:
 		tcpflow_host_ready(&stack->tcpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_UDP:
 		udpflow_host_ready(&stack->udpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_PING:
 		icmpflow_host_ready(&stack->icmpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_DNS:
 		dns_host_ready(stack->dns, handle, events);
-		return true;
+		break;
 	default:
-		return false;
+		break;
 	}
 }
 
@@ -211,10 +211,12 @@ static int start_tcpflow(struct stack *stack)
 	return tcpflow_init(&stack->tcpflow, &config);
 }
 
-static int start_udpflow(struct stack *stack)
+/* What UDP, echo and DNS work with. */
+static struct flow_config datagrams(struct stack *stack, uint64_t max_sockets)
 {
 	const struct stack_config *c = &stack->config;
-	const struct udpflow_config config = {
+
+	return (struct flow_config){
 		.policy = c->policy,
 		.egress = &stack->egress,
 		.host = c->host,
@@ -222,43 +224,22 @@ static int start_udpflow(struct stack *stack)
 		.counters = c->counters,
 		.icmp_limit = c->icmp_limit,
 		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 2, 1), UDP_FLOWS_MAX),
+		.max_sockets = (uint32_t)MAX(max_sockets, 1),
 	};
-
-	return udpflow_init(&stack->udpflow, &config);
 }
 
-static int start_icmpflow(struct stack *stack)
+static int start_datagrams(struct stack *stack)
 {
-	const struct stack_config *c = &stack->config;
-	const struct icmpflow_config config = {
-		.policy = c->policy,
-		.egress = &stack->egress,
-		.host = c->host,
-		.loop = c->loop,
-		.counters = c->counters,
-		.icmp_limit = c->icmp_limit,
-		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 8, 1), PING_FLOWS_MAX),
-	};
+	const uint64_t n = stack->config.descriptors;
+	const struct flow_config udp = datagrams(stack, MIN(n / 2, UDP_FLOWS_MAX));
+	const struct flow_config ping = datagrams(stack, MIN(n / 8, PING_FLOWS_MAX));
+	const struct flow_config dns = datagrams(stack, MIN(n / 8, DNS_SOCKETS_MAX));
+	int r;
 
-	return icmpflow_init(&stack->icmpflow, &config);
-}
-
-static int start_dns(struct stack *stack)
-{
-	const struct stack_config *c = &stack->config;
-	const struct dns_config config = {
-		.policy = c->policy,
-		.egress = &stack->egress,
-		.host = c->host,
-		.loop = c->loop,
-		.counters = c->counters,
-		.icmp_limit = c->icmp_limit,
-		.max_sockets = (uint32_t)MIN(MAX(c->descriptors / 8, 1), DNS_SOCKETS_MAX),
-	};
-
-	stack->dns = dns_new(&config);
+	if ((r = udpflow_init(&stack->udpflow, &udp)) < 0 ||
+		(r = icmpflow_init(&stack->icmpflow, &ping)) < 0)
+		return r;
+	stack->dns = dns_new(&dns);
 	return stack->dns ? 0 : -ENOMEM;
 }
 
@@ -277,10 +258,8 @@ int stack_init(struct stack *stack, const struct stack_config *config)
 		config->counters);
 	gateway_init(
 		&stack->gateway, config->policy, &stack->egress, &stack->key, config->counters);
-	if ((r = start_tcpflow(stack)) < 0 || (r = start_udpflow(stack)) < 0 ||
-		(r = start_icmpflow(stack)) < 0 || (r = start_dns(stack)) < 0)
-		return r;
-	return 0;
+	r = start_tcpflow(stack);
+	return r < 0 ? r : start_datagrams(stack);
 }
 
 void stack_done(struct stack *stack)

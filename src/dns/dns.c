@@ -251,7 +251,7 @@ static uint64_t hash_of(
 		uint64_t port;
 	} key = {who->near.in6, who->asked.in6, who->near_port};
 
-	return siphash(&dns->key, &key, sizeof(key)) ^ siphash(&dns->key, data, len);
+	return siphash(dns->config.key, &key, sizeof(key)) ^ siphash(dns->config.key, data, len);
 }
 
 static struct dns_query *find(
@@ -451,7 +451,7 @@ void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events)
 
 /* ---- life ---- */
 
-struct dns *dns_new(const struct dns_config *config)
+struct dns *dns_new(const struct flow_config *config)
 {
 	struct dns *dns = calloc(1, sizeof(*dns));
 
@@ -466,8 +466,7 @@ struct dns *dns_new(const struct dns_config *config)
 	dns->sockets = calloc(config->max_sockets, sizeof(struct dns_socket *));
 	dns->free_indices = calloc(config->max_sockets, sizeof(uint32_t));
 	dns->inbox = malloc((size_t)DNS_BATCH * INBOX_DATAGRAM);
-	if (!dns->sockets || !dns->free_indices || !dns->inbox ||
-		siphash_key_random(&dns->key) < 0) {
+	if (!dns->sockets || !dns->free_indices || !dns->inbox) {
 		dns_free(dns);
 		return NULL;
 	}

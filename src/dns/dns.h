@@ -8,28 +8,13 @@
 
 #include <stdint.h>
 
-#include "base/counter.h"
-#include "base/loop.h"
-#include "flow/egress.h"
-#include "flow/icmp_limit.h"
-#include "flow/policy.h"
-#include "host/host.h"
+#include "flow/config.h"
 #include "wire/packet.h"
 
 struct dns;
 
-struct dns_config {
-	const struct policy *policy;
-	struct egress *egress;
-	struct host *host;
-	struct loop *loop;
-	struct counters *counters;
-	struct icmp_limit *icmp_limit;
-	uint32_t max_sockets; /* beyond that they are shared by more queries than is good */
-};
-
 /* NULL: no memory. `config` is copied, what it points to stays its owner's. */
-struct dns *dns_new(const struct dns_config *config);
+struct dns *dns_new(const struct flow_config *config);
 void dns_free(struct dns *dns);
 
 /* A UDP datagram to port 53 of N+3 or fd00::3, or a run of them when its virtio-net header (in

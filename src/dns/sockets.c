@@ -183,7 +183,7 @@ static uint16_t new_id(struct dns *dns, struct dns_socket *socket)
 
 	do {
 		dns->n_ids++;
-		id = (uint16_t)siphash(&dns->key, &dns->n_ids, sizeof(dns->n_ids));
+		id = (uint16_t)siphash(dns->config.key, &dns->n_ids, sizeof(dns->n_ids));
 	} while (dns_socket_find(socket, id));
 	return id;
 }

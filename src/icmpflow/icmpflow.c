@@ -117,7 +117,7 @@ static bool evict(struct icmpflow *icmpflow)
 /* 0 or a negative errno. */
 static int flow_open(struct ping_flow *flow)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	uint8_t family = flow->flow.key.family;
 	const struct host_dgram_config dgram_config = {
 		.family = family,
@@ -160,7 +160,7 @@ static struct ping_flow *flow_add(struct icmpflow *icmpflow, const struct flow_k
 static void answer_unreachable(
 	struct icmpflow *icmpflow, const struct ping_request *request, uint8_t code4, uint8_t code6)
 {
-	const struct icmpflow_config *config = &icmpflow->config;
+	const struct flow_config *config = &icmpflow->config;
 
 	unreachable_send(config->egress, config->icmp_limit, request->frame, request->packet, code4,
 		code6, config->loop->now_ns);
@@ -189,7 +189,7 @@ static void answer_refused(struct icmpflow *icmpflow, const struct ping_request 
 static void tell(struct ping_flow *flow, const struct icmp_header *asked, const struct ip_addr *far,
 	const struct host_dgram_error *error)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	struct path_error_about about = {
 		.near_mac = flow->near_mac,
 		.near = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
@@ -386,7 +386,7 @@ static bool is_reply(const struct ping_flow *flow, const struct host_datagram *d
 
 static void pass_reply(struct ping_flow *flow, const struct host_datagram *datagram)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	struct icmp_header *icmp = (struct icmp_header *)datagram->data;
 	struct egress_head head = {
 		.dst_mac = flow->near_mac,
@@ -459,7 +459,7 @@ void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32
 
 /* ---- the relay's part ---- */
 
-int icmpflow_init(struct icmpflow *icmpflow, const struct icmpflow_config *config)
+int icmpflow_init(struct icmpflow *icmpflow, const struct flow_config *config)
 {
 	*icmpflow = (struct icmpflow){
 		.config = *config,
@@ -473,7 +473,7 @@ int icmpflow_init(struct icmpflow *icmpflow, const struct icmpflow_config *confi
 		return -ENOMEM;
 	list_init(&icmpflow->used);
 	r = flow_table_init(
-		&icmpflow->table, sizeof(struct ping_flow), config->max_flows, config->key);
+		&icmpflow->table, sizeof(struct ping_flow), config->max_sockets, config->key);
 	if (r < 0) {
 		free(icmpflow->inbox);
 		icmpflow->inbox = NULL;

@@ -28,7 +28,7 @@ static bool takes(const struct run *run, const struct host_datagram *datagram, s
 
 static void deliver(struct udp_flow *flow, struct run *run)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	const struct host_datagram *from = run->first;
 	struct egress_head head = {
 		.dst_mac = flow->near_mac,

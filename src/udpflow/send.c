@@ -18,7 +18,7 @@ static void quote(struct host_dgram_error *error, const struct host_datagram *da
 
 static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	const struct flow_key *key = &flow->flow.key;
 	struct path_error_about about = {
 		.near_mac = flow->near_mac,
@@ -39,7 +39,7 @@ static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 
 enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagram *current)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	enum udp_errors found = UDP_ERRORS_NONE;
 	struct host_dgram_error error;
 
@@ -108,7 +108,7 @@ static void count_dropped(struct udp_flow *flow)
 
 static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, unsigned int n)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	unsigned int attempts = 0;
 
 	for (unsigned int i = 0; i < n;) {

@@ -140,7 +140,7 @@ static struct udp_flow *new_mapping(
 static void refuse(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet,
 	uint8_t code4, uint8_t code6)
 {
-	const struct udpflow_config *config = &udpflow->config;
+	const struct flow_config *config = &udpflow->config;
 
 	count(config->counters, COUNTER_POLICY_REFUSED);
 	unreachable_send(config->egress, config->icmp_limit, frame, packet, code4, code6,
@@ -358,7 +358,7 @@ bool udpflow_finish(struct udpflow *udpflow)
 
 /* ---- life ---- */
 
-int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config)
+int udpflow_init(struct udpflow *udpflow, const struct flow_config *config)
 {
 	int r;
 
@@ -372,7 +372,7 @@ int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config)
 	r = outbox_init(&udpflow->outbox);
 	if (r == 0)
 		r = flow_table_init(
-			&udpflow->table, sizeof(struct udp_flow), config->max_flows, config->key);
+			&udpflow->table, sizeof(struct udp_flow), config->max_sockets, config->key);
 	if (r < 0) {
 		outbox_done(&udpflow->outbox);
 		munmap(udpflow->inbox, INBOX_BYTES);

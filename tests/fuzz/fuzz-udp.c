@@ -468,7 +468,7 @@ static void set_policy(uint8_t settings)
 static void start_parts(void)
 {
 	static const struct siphash_key key = {{1, 2}};
-	const struct udpflow_config udpflow_config = {
+	const struct flow_config config = {
 		.policy = &world.policy,
 		.egress = &world.egress,
 		.host = &world.host,
@@ -476,32 +476,13 @@ static void start_parts(void)
 		.counters = &world.counters,
 		.icmp_limit = &world.icmp_limit,
 		.key = &key,
-		.max_flows = MAX_FLOWS,
-	};
-	const struct icmpflow_config icmpflow_config = {
-		.policy = &world.policy,
-		.egress = &world.egress,
-		.host = &world.host,
-		.loop = &world.loop,
-		.counters = &world.counters,
-		.icmp_limit = &world.icmp_limit,
-		.key = &key,
-		.max_flows = MAX_FLOWS,
-	};
-	const struct dns_config dns_config = {
-		.policy = &world.policy,
-		.egress = &world.egress,
-		.host = &world.host,
-		.loop = &world.loop,
-		.counters = &world.counters,
-		.icmp_limit = &world.icmp_limit,
 		.max_sockets = MAX_FLOWS,
 	};
 
 	gateway_init(&world.gateway, &world.policy, &world.egress, &key, &world.counters);
-	ALWAYS(udpflow_init(&world.udpflow, &udpflow_config) == 0);
-	ALWAYS(icmpflow_init(&world.icmpflow, &icmpflow_config) == 0);
-	world.dns = dns_new(&dns_config);
+	ALWAYS(udpflow_init(&world.udpflow, &config) == 0);
+	ALWAYS(icmpflow_init(&world.icmpflow, &config) == 0);
+	world.dns = dns_new(&config);
 	ALWAYS(world.dns);
 }
 

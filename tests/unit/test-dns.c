@@ -172,13 +172,15 @@ static void add_server(const char *text)
 
 static void set_up_with(uint32_t max_sockets)
 {
-	const struct dns_config config = {
+	static const struct siphash_key key = {{1, 2}};
+	const struct flow_config config = {
 		.policy = &policy,
 		.egress = &egress,
 		.host = &host,
 		.loop = &loop,
 		.counters = &counters,
 		.icmp_limit = &limit,
+		.key = &key,
 		.max_sockets = max_sockets,
 	};
 
