@@ -77,6 +77,11 @@ struct host_datagram {
 	size_t len; /* coming in: the room before the call, the length after it */
 };
 
+static inline uint32_t host_n_datagrams(const struct host_datagram *run)
+{
+	return run->segment ? (uint32_t)((run->len + run->segment - 1) / run->segment) : 1;
+}
+
 /* Runs are at most so many datagrams (Linux: 64 before 6.9) and so many bytes. */
 #define HOST_RUN_MAX       64
 #define HOST_RUN_BYTES_MAX 65000

@@ -91,12 +91,8 @@ static void count_full(struct udp_flow *flow, const struct host_datagram *datagr
 {
 	uint64_t *counter = &flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL];
 
-	for (unsigned int i = 0; i < n; i++) {
-		size_t size =
-			datagrams[i].segment ? datagrams[i].segment : MAX(datagrams[i].len, 1);
-
-		*counter += MAX((datagrams[i].len + size - 1) / size, 1);
-	}
+	for (unsigned int i = 0; i < n; i++)
+		*counter += host_n_datagrams(&datagrams[i]);
 }
 
 /* Datagrams of runs of which others were sent. */
