@@ -74,8 +74,7 @@ enum policy_verdict policy_unmap(
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
-/* Likewise to a nameserver of the host's; one that is on the host itself, or on its link, has none.
- */
+/* Likewise to a nameserver of the host's; none to one on the host itself, or on its link. */
 const struct ip_addr *policy_source_to(const struct policy *policy, const struct ip_addr *server);
 
 /* Is `addr` reached without a router: of the container's networks (the first 64 bits of gateway6

@@ -112,8 +112,7 @@ struct host_dgram_error {
 struct host_nameserver {
 	struct ip_addr addr;
 	uint32_t scope;   /* of a link-local address: the interface's index; 0: none is named */
-	uint8_t position; /* among them all, below HOST_NAMESERVERS_MAX: as the host's file has it
-			   */
+	uint8_t position; /* in the host's file, below HOST_NAMESERVERS_MAX */
 };
 
 struct host_ops {
