@@ -59,9 +59,12 @@ struct eth_addr egress_mac(const struct ip_addr *addr)
 struct eth_addr egress_answer_mac(
 	const struct egress *egress, const struct eth_header *eth, uint8_t family)
 {
-	const struct ip_addr gateway = policy_gateway(egress->policy, family);
+	struct ip_addr gateway;
 
-	return eth_addr_is_group(&eth->dst) ? egress_mac(&gateway) : eth->dst;
+	if (!eth_addr_is_group(&eth->dst))
+		return eth->dst;
+	gateway = policy_gateway(egress->policy, family);
+	return egress_mac(&gateway);
 }
 
 static void drop(struct egress *egress)

@@ -65,7 +65,7 @@ static const void *transport(const struct visit *v)
 	return v->frame + v->packet->transport_offset;
 }
 
-/* --- the virtio-net header --- */
+/* ---- the virtio-net header ---- */
 
 /* As Linux fills it: the UDP length and the checksum are those of all datagrams together. */
 static bool run_is_sane(const struct visit *v)
@@ -192,7 +192,7 @@ static void complete_checksum(struct visit *v)
 	ingress_complete_checksum((uint8_t *)v->vnet, v->packet);
 }
 
-/* --- who speaks --- */
+/* ---- who speaks ---- */
 
 /* A host that has no address yet asks for one or reports groups (RFC 1122 3.2.1.3(a)). */
 static bool may_lack_address4(const struct visit *v)
@@ -254,7 +254,7 @@ static bool ip_is_sane(const struct visit *v)
 	return v->packet->ethertype == ETH_TYPE_IP4 ? source4_is_sane(v) : source6_is_sane(v);
 }
 
-/* --- answers --- */
+/* ---- answers ---- */
 
 /* How what goes no further is counted and answered. */
 struct refusal {
@@ -299,7 +299,7 @@ static enum ingress_result refuse(struct visit *v, const struct refusal *refusal
 	return *v->ret_answer_len ? INGRESS_ANSWER : INGRESS_DROP;
 }
 
-/* --- transports --- */
+/* ---- transports ---- */
 
 static enum ingress_result visit_tcp(struct visit *v)
 {
@@ -412,7 +412,7 @@ static enum ingress_result visit_transport(struct visit *v)
 	}
 }
 
-/* --- the way --- */
+/* ---- the way ---- */
 
 /* Neighbour discovery does not come in fragments (RFC 6980 5). */
 static bool is_neighbor_discovery(const struct visit *v)

@@ -55,7 +55,7 @@ static enum filter_result visit_arp(struct visit *v)
 	return FILTER_PASS;
 }
 
-/* --- transports --- */
+/* ---- transports ---- */
 
 /* The checksum stays as right, or as wrong, as it was. */
 static void clear_urgent(struct visit *v)
