@@ -7,8 +7,6 @@
 #include "base/util.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
-#include "wire/udp_run.h"
-#include "wire/vnet.h"
 
 /* TCP flows, however many descriptors there may be. */
 #define TCP_FLOWS_MAX 1000000
@@ -54,22 +52,6 @@ static bool is_for_nameserver(const struct stack *stack, const struct packet *pa
 		POLICY_NAMESERVER;
 }
 
-/* libslirp knows no runs, and neither do its published ports. */
-static void bridge_datagrams(struct stack *stack, uint8_t *frame, struct packet *packet)
-{
-	const struct vnet_header *vnet = (const struct vnet_header *)(frame - VNET_HEADER_LEN);
-	struct udp_run run;
-
-	if (vnet->gso_type != VNET_GSO_UDP_L4) {
-		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
-		bridge_input(stack->config.bridge, frame, packet);
-		return;
-	}
-	udp_run_begin(&run, frame, packet, le16_get(vnet->gso_size));
-	while (udp_run_next(&run))
-		bridge_input(stack->config.bridge, run.frame, &run.packet);
-}
-
 static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
 {
 	const struct udp_header *udp =
@@ -77,10 +59,12 @@ static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet
 	const uint16_t port = be16_get(udp->dst_port);
 
 	if (is_for_nameserver(stack, packet, port)) {
+		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
 		dns_input(stack->dns, frame, packet);
 	} else if (is_for_dhcp(stack, packet, port) ||
 		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port))) {
-		bridge_datagrams(stack, frame, packet);
+		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+		bridge_input(stack->config.bridge, frame, packet);
 	} else {
 		udpflow_input(&stack->udpflow, frame, packet);
 	}

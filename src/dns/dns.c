@@ -320,7 +320,7 @@ void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packe
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
 	const uint8_t *data = frame + packet->transport_offset + UDP_HEADER_LEN;
-	size_t len = packet->transport_len - UDP_HEADER_LEN, one = len;
+	size_t len = packet->transport_len - UDP_HEADER_LEN, one;
 	struct dns_query who = {
 		.near_mac = eth->src,
 		.near = packet->src,
@@ -328,8 +328,10 @@ void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packe
 		.near_port = be16_get(udp->src_port),
 	};
 
-	if (vnet->gso_type == VNET_GSO_UDP_L4)
-		one = le16_get(vnet->gso_size);
+	one = vnet->gso_type == VNET_GSO_UDP_L4 ? le16_get(vnet->gso_size) : 0;
+	/* Of a run the UDP header's length is to be set yet. */
+	if (!one)
+		one = len = MIN(len, (size_t)be16_get(udp->length) - UDP_HEADER_LEN);
 	do {
 		take_query(dns, &who, data, MIN(one, len));
 		data += MIN(one, len);

@@ -18,7 +18,7 @@ struct dns *dns_new(const struct flow_config *config);
 void dns_free(struct dns *dns);
 
 /* A UDP datagram to port 53 of N+3 or fd00::3, or a run of them when its virtio-net header (in
- * front of `frame`) says so. A checksum that is still to be completed is no matter. */
+ * front of `frame`) says so. */
 void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packet);
 /* `events` are epoll's. */
 void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events);

@@ -55,6 +55,7 @@ static void udp_input(const uint8_t *frame, const struct packet *packet)
 		udpflow_input(&world.udpflow, frame, packet);
 		return;
 	}
+	ingress_complete_checksum(buf, packet);
 	dns_input(world.dns, frame, packet);
 }
 

@@ -6,7 +6,6 @@ import pytest
 
 from harness.ns import HOST4
 from harness.traffic import free_port, ping_pong_udp
-from harness.udp import SOL_UDP, UDP_SEGMENT
 
 SIZES = [1, 8, 100, 1200, 1472, 1473, 4000, 9000]
 
@@ -56,23 +55,6 @@ def test_published(host, container, helper, mtu):
                 assert data == b"x" * size and peer[0] == "10.0.2.2"
                 inner.sendto(data[::-1], peer)
                 assert len(client.recv(65535)) == size
-
-
-def test_published_server_sends_runs(host, container, helper):
-    """UDP_SEGMENT, as servers of HTTP/3 do: the client gets each datagram."""
-    one = helper()
-    port = free_port(host.user, socket.SOCK_DGRAM)
-    parts = [bytes([i]) * 1200 for i in range(20)] + [b"last"]
-    with container.socket(kind=socket.SOCK_DGRAM) as inner, \
-            host.user.socket(kind=socket.SOCK_DGRAM) as client:
-        inner.bind(("0.0.0.0", 0))
-        one.forward(inner.getsockname()[1], port, "udp")
-        client.connect(("127.0.0.1", port))
-        client.send(b"go")
-        _, peer = inner.recvfrom(100)
-        inner.setsockopt(SOL_UDP, UDP_SEGMENT, 1200)
-        inner.sendto(b"".join(parts), peer)
-        assert [client.recv(65535) for _ in parts] == parts
 
 
 def test_published_keeps_the_client_address_and_apart(host, container, helper):

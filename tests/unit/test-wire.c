@@ -6,8 +6,6 @@
 #include "wire/cursor.h"
 #include "wire/icmp_error.h"
 #include "wire/packet.h"
-#include "wire/udp.h"
-#include "wire/udp_run.h"
 
 static const char near4[] = "10.0.2.100", far4[] = "192.0.2.1";
 static const char near6[] = "fd00::64", far6[] = "2001:db8::1";
@@ -405,41 +403,6 @@ static void test_icmp_error6(void)
 	}
 }
 
-/* As if each had been sent singly. */
-static void check_run(const char *src, const char *dst, uint32_t size, uint32_t len)
-{
-	static struct frame single;
-	struct packet packet;
-	struct udp_run run;
-	uint8_t data[2000];
-	uint32_t at = 0;
-
-	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)(i * 7 + i / 256);
-	frame_udp(&frame, src, dst, 53, data, len);
-	g_assert_cmpint(packet_parse(frame.b, frame.len, &packet), ==, PACKET_OK);
-	udp_run_begin(&run, frame.b, &packet, size);
-	for (; udp_run_next(&run); at += size) {
-		g_assert_cmpuint(at, <, len);
-		frame_udp(&single, src, dst, 53, data + at, MIN(size, len - at));
-		frame_fix_transport(&single);
-		g_assert_cmpmem(run.frame, run.packet.len, single.b, single.len);
-		g_assert_cmpuint(
-			run.packet.transport_len, ==, UDP_HEADER_LEN + MIN(size, len - at));
-	}
-	g_assert_cmpuint(at, >=, len);
-}
-
-static void test_udp_run(void)
-{
-	static const uint32_t sizes[] = {1, 7, 100, 499, 500, 501};
-
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		check_run(near4, far4, sizes[i], 500);
-		check_run(near6, far6, sizes[i], 500);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -463,6 +426,5 @@ int main(int argc, char **argv)
 		"/wire/icmp-error/first-fragment-only", test_icmp_error_first_fragment_only);
 	g_test_add_func("/wire/icmp-error/built4", test_icmp_error4);
 	g_test_add_func("/wire/icmp-error/built6", test_icmp_error6);
-	g_test_add_func("/wire/udp-run", test_udp_run);
 	return g_test_run();
 }
