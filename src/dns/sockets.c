@@ -149,9 +149,11 @@ static struct dns_socket *find_full(struct dns *dns, const struct host_nameserve
 	return NULL;
 }
 
+/* EAGAIN is connect(2)'s: no port is free. */
 static bool is_shortage(int error)
 {
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+	return error == -EAGAIN || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+		error == -ENOBUFS;
 }
 
 static int find_socket(
