@@ -99,7 +99,7 @@ static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		udpflow_near_error(&stack->udpflow, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 
@@ -118,7 +118,7 @@ static void icmp6_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		bridge_input(stack->config.bridge, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 

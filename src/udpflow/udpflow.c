@@ -316,10 +316,13 @@ void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const str
 	struct flow_key key;
 	struct flow *flow;
 
-	if (!mtu || mtu >= udpflow->config.egress->mtu || !quoted_key(frame, packet, &key))
+	flow = mtu && quoted_key(frame, packet, &key) ? flow_table_find(&udpflow->table, &key)
+						      : NULL;
+	if (!flow) {
+		count(udpflow->config.counters, COUNTER_ICMP_DROPPED);
 		return;
-	flow = flow_table_find(&udpflow->table, &key);
-	if (!flow)
+	}
+	if (mtu >= udpflow->config.egress->mtu)
 		return;
 	udp_flow_of(flow)->path_mtu = mtu;
 	udp_flow_of(flow)->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
