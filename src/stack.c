@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
+#include "wire/vnet.h"
 
 /* TCP flows, however many descriptors there may be. */
 #define TCP_FLOWS_MAX 1000000
@@ -52,22 +53,38 @@ static bool is_for_nameserver(const struct stack *stack, const struct packet *pa
 		POLICY_NAMESERVER;
 }
 
+/* libslirp knows ordinary frames only. */
+static void give_to_bridge(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	uint8_t *buf = frame - LINK_HEADER_LEN;
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+	const uint32_t len = packet->transport_len - UDP_HEADER_LEN,
+		       size = le16_get(vnet->gso_size);
+
+	if (vnet->gso_type != VNET_GSO_UDP_L4) {
+		ingress_complete_checksum(buf, packet);
+		bridge_input(stack->config.bridge, frame, packet);
+		return;
+	}
+	for (uint32_t at = 0; at < len; at += size) {
+		ingress_single_out(buf, packet, at, MIN(size, len - at));
+		bridge_input(stack->config.bridge, frame, packet);
+	}
+}
+
 static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
 {
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
 	const uint16_t port = be16_get(udp->dst_port);
 
-	if (is_for_nameserver(stack, packet, port)) {
-		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+	if (is_for_nameserver(stack, packet, port))
 		dns_input(stack->dns, frame, packet);
-	} else if (is_for_dhcp(stack, packet, port) ||
-		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port))) {
-		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
-		bridge_input(stack->config.bridge, frame, packet);
-	} else {
+	else if (is_for_dhcp(stack, packet, port) ||
+		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port)))
+		give_to_bridge(stack, frame, packet);
+	else
 		udpflow_input(&stack->udpflow, frame, packet);
-	}
 }
 
 /* ---- ICMP and ARP ---- */
@@ -82,7 +99,7 @@ static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		udpflow_near_error(&stack->udpflow, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 
@@ -101,7 +118,7 @@ static void icmp6_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		bridge_input(stack->config.bridge, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 

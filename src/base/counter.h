@@ -27,7 +27,7 @@
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
-	X(ICMP_DROPPED, "icmp_dropped", "echo requests to nobody, or without room for them")  \
+	X(ICMP_DROPPED, "icmp_dropped", "ICMP messages to nobody, or without room for them")  \
 	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
 	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
 	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \

@@ -23,6 +23,9 @@
 #define INBOX_DATAGRAM  65536
 /* Of one socket in one turn: a stranger who floods it holds up nobody. */
 #define RECEIVES_MAX 16
+#define ERRORS_MAX   64
+
+#define HOST_EVENTS  (EPOLLIN | EPOLLERR | EPOLLET)
 
 static int64_t now_of(const struct dns *dns)
 {
@@ -403,20 +406,24 @@ static void fail(struct dns_socket *socket)
 	}
 }
 
-/* A datagram that was too long, as the only one, says nothing about the nameserver. */
-static void take_errors(struct dns_socket *socket)
+/* A datagram that was too long, as the only one, says nothing about the nameserver. Returns whether
+ * there may be more. */
+static bool take_errors(struct dns_socket *socket)
 {
 	struct host *host = socket->owner->config.host;
 	struct host_dgram_error error;
 	bool has_failed = false;
+	int n = 0;
 
-	while (host->ops->dgram_error(host, &socket->dgram, &error))
+	for (; n < ERRORS_MAX && host->ops->dgram_error(host, &socket->dgram, &error); n++)
 		has_failed |= error.error != EMSGSIZE;
 	if (has_failed)
 		fail(socket);
+	return n == ERRORS_MAX;
 }
 
-static void receive(struct dns_socket *socket)
+/* Returns whether there may be more. */
+static bool receive(struct dns_socket *socket)
 {
 	struct dns *dns = socket->owner;
 	struct host *host = dns->config.host;
@@ -431,20 +438,25 @@ static void receive(struct dns_socket *socket)
 		for (int k = 0; k < n; k++)
 			take_datagram(socket, &datagrams[k]);
 	}
+	return n == DNS_BATCH;
 }
 
 void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events)
 {
 	struct dns_socket *socket = dns_socket_get(dns, handle);
+	struct host *host = dns->config.host;
+	bool has_more;
 
 	if (!socket)
 		return;
 	socket->is_held = true;
 	receive(socket);
-	if (events & EPOLLERR)
-		take_errors(socket);
+	has_more = events & EPOLLERR && take_errors(socket);
 	/* What an error was in front of. */
-	receive(socket);
+	has_more |= receive(socket);
+	/* Edge-triggered, and not at its end: said once more, it is news again. */
+	if (has_more)
+		host->ops->change(host, socket->dgram.fd, HOST_EVENTS, handle);
 	socket->is_held = false;
 	dns_socket_settle(socket);
 }

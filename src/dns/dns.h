@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The DNS forwarder at N+3 and fd00::3: each query goes on to the host's nameservers, of either
- * family, under an id and from a port of its own (RFC 5452), and its answer back, otherwise
- * untouched. Who does not answer is passed over, and tried last for a while. TCP is tcpflow's.
+ * family, under an id of its own and from a port that serves few others (RFC 5452), and its answer
+ * back, otherwise untouched. Who does not answer is passed over, and tried last for a while. TCP is
+ * tcpflow's.
  */
 #pragma once
 

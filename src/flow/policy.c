@@ -110,6 +110,8 @@ enum policy_verdict policy_unmap(
 	}
 	if (policy_check(policy, src, IPPROTO_NONE) != POLICY_PASS || is_for_many(src))
 		return POLICY_UNREACHABLE;
+	if (is_dns(policy, src) || is_host(policy, src, IPPROTO_UDP))
+		return POLICY_UNREACHABLE;
 	*ret_addr = *src;
 	return POLICY_PASS;
 }

@@ -67,6 +67,8 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
  *   127/8, ::1       N+2, fd00::2 when host_loopback, else unreachable
  *   groups, 0/8, 240/4, ::/96, v4-mapped, fe80::/10, IPv6 while it is off
  *                    unreachable: nobody whom the container could answer
+ *   what policy_map() does not leave as it is (N+2, N+3, fd00::/64, ...)
+ *                    unreachable: somebody else would speak in our name
  *   all others       themselves
  */
 enum policy_verdict policy_unmap(

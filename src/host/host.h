@@ -192,10 +192,12 @@ struct host_ops {
 		struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns);
 };
 
-/* Of what dgram_open() has said: descriptors or memory are lacking, which others can give back. */
+/* Of what dgram_open() has said: descriptors, memory or (EAGAIN, of connect(2)) ports are lacking,
+ * which others can give back. */
 static inline bool host_is_short(int error)
 {
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+	return error == -EAGAIN || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+		error == -ENOBUFS;
 }
 
 struct host {

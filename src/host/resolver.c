@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -157,12 +158,6 @@ void resolver_said(
 
 /* ---- the file ---- */
 
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 /* It says nothing about the file: the container may have used up the descriptors, or nobody is
  * there who could open it. */
 static bool is_passing(int error)
@@ -186,17 +181,17 @@ static bool is_passing(int error)
 static void forget(struct resolver *resolver)
 {
 	set_text(resolver, "", 0);
-	resolver->is_known = false;
 }
 
-/* What does not fit is cut at a line's end, so that it does not become another address. */
+/* Each time: a second change within the clock's tick, or one that keeps the time, has left no trace
+ * but the text. What does not fit is cut at a line's end, so that it does not become another
+ * address. */
 static void read_file(struct resolver *resolver, int fd)
 {
 	static char text[RESOLVER_FILE_MAX];
 	ssize_t n = read(fd, text, sizeof(text));
 	const char *cut;
 
-	resolver->is_known = n >= 0;
 	n = n < 0 ? 0 : n;
 	if (n == sizeof(text)) {
 		cut = memrchr(text, '\n', sizeof(text));
@@ -209,14 +204,10 @@ static void take_file(struct resolver *resolver, int fd)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		forget(resolver);
-		return;
-	}
-	if (resolver->is_known && is_same_file(&st, &resolver->seen))
-		return;
-	read_file(resolver, fd);
-	resolver->seen = st;
+	else
+		read_file(resolver, fd);
 }
 
 void resolver_take(struct resolver *resolver, int fd, int64_t now_ns)

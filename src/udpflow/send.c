@@ -8,11 +8,14 @@
 
 /* ---- errors ---- */
 
+/* Of a run, its first datagram. */
 static void quote(struct host_dgram_error *error, const struct host_datagram *datagram)
 {
+	size_t len = datagram->segment ? MIN(datagram->segment, datagram->len) : datagram->len;
+
 	error->addr = datagram->addr;
 	error->port = datagram->port;
-	error->quote_len = MIN(datagram->len, sizeof(error->quote));
+	error->quote_len = MIN(len, sizeof(error->quote));
 	memcpy(error->quote, datagram->data, error->quote_len);
 }
 
@@ -87,9 +90,11 @@ static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int err
 	return false;
 }
 
-static void count_full(struct udp_flow *flow, const struct host_datagram *datagrams, unsigned int n)
+/* Runs are as many as they hold. */
+static void count_all(struct udp_flow *flow, enum counter which,
+	const struct host_datagram *datagrams, unsigned int n)
 {
-	uint64_t *counter = &flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL];
+	uint64_t *counter = &flow->owner->config.counters->value[which];
 
 	for (unsigned int i = 0; i < n; i++)
 		*counter += host_n_datagrams(&datagrams[i]);
@@ -115,10 +120,10 @@ static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, u
 			i += (unsigned int)r;
 			attempts = 0;
 		} else if (r == -EAGAIN || r == 0) {
-			count_full(flow, datagrams + i, n - i);
+			count_all(flow, COUNTER_UDP_SEND_FULL, datagrams + i, n - i);
 			return;
 		} else if (attempts++ >= UDP_ATTEMPTS_MAX || !retry(flow, &datagrams[i], -r)) {
-			count(config->counters, COUNTER_UDP_NOT_SENT);
+			count_all(flow, COUNTER_UDP_NOT_SENT, datagrams + i, 1);
 			attempts = 0;
 			i++;
 		}

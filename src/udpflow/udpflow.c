@@ -290,10 +290,12 @@ void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const str
 	uint32_t mtu = told_mtu(packet, icmp);
 	struct udp_flow *flow;
 
-	if (!mtu || mtu >= udpflow->config.egress->mtu)
+	flow = mtu ? mapping_quoted(udpflow, frame, packet) : NULL;
+	if (!flow) {
+		count(udpflow->config.counters, COUNTER_ICMP_DROPPED);
 		return;
-	flow = mapping_quoted(udpflow, frame, packet);
-	if (!flow)
+	}
+	if (mtu >= udpflow->config.egress->mtu)
 		return;
 	flow->path_mtu = mtu;
 	flow->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;

@@ -169,7 +169,6 @@ static void udp_input(struct world *world, const uint8_t *frame, const struct pa
 		udpflow_input(&world->dgrams->udpflow, frame, packet);
 		return;
 	}
-	ingress_complete_checksum(world->buf, packet);
 	dns_input(world->dgrams->dns, frame, packet);
 }
 
