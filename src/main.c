@@ -221,8 +221,7 @@ static int open_capture(const struct options *options, struct pcap_link *pcap)
 	return options->pcap ? pcap_link_open(pcap, options->pcap, options->pcap_size) : 0;
 }
 
-/* From here on a signal is an event; before, it ends the program at once with nothing to clean up.
- */
+/* From here on a signal is an event; before, it ends the program, with nothing to clean up. */
 static int open_signals(struct start *start)
 {
 	sigset_t set;

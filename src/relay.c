@@ -16,10 +16,8 @@
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
-#include "wire/udp.h"
 
-/* Frames taken from the link in one turn at most, so that nobody else waits longer than for these.
- */
+/* Frames that one turn takes from the link at most: nobody else waits longer than for these. */
 #define LINK_BATCH 64
 /* And bytes: two of the largest frames take a tenth of a millisecond. */
 #define LINK_BATCH_BYTES (128 * 1024)
@@ -64,8 +62,7 @@ static void format_counters(struct relay *relay, char *text, size_t size)
 				(unsigned long long)relay->counters.value[i]);
 }
 
-/* The first of each run of refused system calls is worth a line: something is missing in the list.
- */
+/* The first of each run of refused system calls is worth a line: the list lacks something. */
 static void report_refused_calls(struct relay *relay)
 {
 	char name[32];

@@ -7,12 +7,13 @@
 #include "base/util.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
+#include "wire/vnet.h"
 
 /* TCP flows, however many descriptors there may be. */
 #define TCP_FLOWS_MAX 1000000
 /* Descriptors that they leave to the rest; at most a quarter of what there is. */
 #define TCP_RESERVE 64
-/* Mappings beyond which the silent ones give way; at most half of all descriptors. */
+/* Sockets of datagrams; at most half, an eighth and an eighth of all descriptors. */
 #define UDP_FLOWS_MAX   8192
 #define PING_FLOWS_MAX  256
 #define DNS_SOCKETS_MAX 1024
@@ -52,22 +53,38 @@ static bool is_for_nameserver(const struct stack *stack, const struct packet *pa
 		POLICY_NAMESERVER;
 }
 
+/* libslirp knows ordinary frames only. */
+static void give_to_bridge(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	uint8_t *buf = frame - LINK_HEADER_LEN;
+	const struct vnet_header *vnet = (const struct vnet_header *)buf;
+	const uint32_t len = packet->transport_len - UDP_HEADER_LEN,
+		       size = le16_get(vnet->gso_size);
+
+	if (vnet->gso_type != VNET_GSO_UDP_L4) {
+		ingress_complete_checksum(buf, packet);
+		bridge_input(stack->config.bridge, frame, packet);
+		return;
+	}
+	for (uint32_t at = 0; at < len; at += size) {
+		ingress_single_out(buf, packet, at, MIN(size, len - at));
+		bridge_input(stack->config.bridge, frame, packet);
+	}
+}
+
 static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
 {
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
 	const uint16_t port = be16_get(udp->dst_port);
 
-	if (is_for_nameserver(stack, packet, port)) {
-		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
+	if (is_for_nameserver(stack, packet, port))
 		dns_input(stack->dns, frame, packet);
-	} else if (is_for_dhcp(stack, packet, port) ||
-		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port))) {
-		ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
-		bridge_input(stack->config.bridge, frame, packet);
-	} else {
+	else if (is_for_dhcp(stack, packet, port) ||
+		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port)))
+		give_to_bridge(stack, frame, packet);
+	else
 		udpflow_input(&stack->udpflow, frame, packet);
-	}
 }
 
 /* ---- ICMP and ARP ---- */
@@ -82,7 +99,7 @@ static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		udpflow_near_error(&stack->udpflow, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 
@@ -101,7 +118,7 @@ static void icmp6_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		bridge_input(stack->config.bridge, frame, packet);
 		break;
 	default:
-		break;
+		count(stack->config.counters, COUNTER_ICMP_DROPPED);
 	}
 }
 
@@ -150,23 +167,23 @@ void stack_input(
 	}
 }
 
-bool stack_ready(struct stack *stack, struct handle handle, uint32_t events)
+void stack_ready(struct stack *stack, struct handle handle, uint32_t events)
 {
 	switch ((enum handle_kind)handle.kind) {
 	case HANDLE_TCP:
 		tcpflow_host_ready(&stack->tcpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_UDP:
 		udpflow_host_ready(&stack->udpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_PING:
 		icmpflow_host_ready(&stack->icmpflow, handle, events);
-		return true;
+		break;
 	case HANDLE_DNS:
 		dns_host_ready(stack->dns, handle, events);
-		return true;
+		break;
 	default:
-		return false;
+		break;
 	}
 }
 
@@ -211,10 +228,12 @@ static int start_tcpflow(struct stack *stack)
 	return tcpflow_init(&stack->tcpflow, &config);
 }
 
-static int start_udpflow(struct stack *stack)
+/* What UDP, echo and DNS work with. */
+static struct flow_config datagrams(struct stack *stack, uint64_t max_sockets)
 {
 	const struct stack_config *c = &stack->config;
-	const struct udpflow_config config = {
+
+	return (struct flow_config){
 		.policy = c->policy,
 		.egress = &stack->egress,
 		.host = c->host,
@@ -222,43 +241,22 @@ static int start_udpflow(struct stack *stack)
 		.counters = c->counters,
 		.icmp_limit = c->icmp_limit,
 		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 2, 1), UDP_FLOWS_MAX),
+		.max_sockets = (uint32_t)MAX(max_sockets, 1),
 	};
-
-	return udpflow_init(&stack->udpflow, &config);
 }
 
-static int start_icmpflow(struct stack *stack)
+static int start_datagrams(struct stack *stack)
 {
-	const struct stack_config *c = &stack->config;
-	const struct icmpflow_config config = {
-		.policy = c->policy,
-		.egress = &stack->egress,
-		.host = c->host,
-		.loop = c->loop,
-		.counters = c->counters,
-		.icmp_limit = c->icmp_limit,
-		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(MAX(c->descriptors / 8, 1), PING_FLOWS_MAX),
-	};
+	const uint64_t n = stack->config.descriptors;
+	const struct flow_config udp = datagrams(stack, MIN(n / 2, UDP_FLOWS_MAX));
+	const struct flow_config ping = datagrams(stack, MIN(n / 8, PING_FLOWS_MAX));
+	const struct flow_config dns = datagrams(stack, MIN(n / 8, DNS_SOCKETS_MAX));
+	int r;
 
-	return icmpflow_init(&stack->icmpflow, &config);
-}
-
-static int start_dns(struct stack *stack)
-{
-	const struct stack_config *c = &stack->config;
-	const struct dns_config config = {
-		.policy = c->policy,
-		.egress = &stack->egress,
-		.host = c->host,
-		.loop = c->loop,
-		.counters = c->counters,
-		.icmp_limit = c->icmp_limit,
-		.max_sockets = (uint32_t)MIN(MAX(c->descriptors / 8, 1), DNS_SOCKETS_MAX),
-	};
-
-	stack->dns = dns_new(&config);
+	if ((r = udpflow_init(&stack->udpflow, &udp)) < 0 ||
+		(r = icmpflow_init(&stack->icmpflow, &ping)) < 0)
+		return r;
+	stack->dns = dns_new(&dns);
 	return stack->dns ? 0 : -ENOMEM;
 }
 
@@ -277,10 +275,8 @@ int stack_init(struct stack *stack, const struct stack_config *config)
 		config->counters);
 	gateway_init(
 		&stack->gateway, config->policy, &stack->egress, &stack->key, config->counters);
-	if ((r = start_tcpflow(stack)) < 0 || (r = start_udpflow(stack)) < 0 ||
-		(r = start_icmpflow(stack)) < 0 || (r = start_dns(stack)) < 0)
-		return r;
-	return 0;
+	r = start_tcpflow(stack);
+	return r < 0 ? r : start_datagrams(stack);
 }
 
 void stack_done(struct stack *stack)

@@ -58,8 +58,8 @@ void stack_done(struct stack *stack);
 /* A packet that ingress let pass as `kind`; its virtio-net header lies in front of `frame`. */
 void stack_input(
 	struct stack *stack, enum ingress_result kind, uint8_t *frame, struct packet *packet);
-/* An event of one of its descriptors; false: it is none of these. */
-bool stack_ready(struct stack *stack, struct handle handle, uint32_t events);
+/* An event of one of its descriptors: TCP's, UDP's, those of echo requests and of DNS. */
+void stack_ready(struct stack *stack, struct handle handle, uint32_t events);
 /* The end of a turn. Returns true when there is more to do at once. */
 bool stack_finish(struct stack *stack);
 /* The link is gone or going: what was acknowledged is still written to the host, the rest ends. */

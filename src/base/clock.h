@@ -13,6 +13,5 @@
 /* CLOCK_MONOTONIC in nanoseconds. */
 int64_t clock_now_ns(void);
 
-/* What is to be added to clock_now_ns() for nanoseconds since 1970, as the time of day is set now.
- */
+/* To be added to clock_now_ns() for nanoseconds since 1970, as the time of day is set now. */
 int64_t clock_wall_offset_ns(void);

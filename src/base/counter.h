@@ -27,7 +27,7 @@
 	X(REASS_GUARDED, "reass_guarded", "TCP segments cut or checked for libslirp's sake")  \
 	X(POLICY_REFUSED, "policy_refused", "packets to addresses that are never dialled")    \
 	X(ICMP_LIMITED, "icmp_limited", "ICMP errors not sent because of the rate limit")     \
-	X(ICMP_DROPPED, "icmp_dropped", "echo requests to nobody, or without room for them")  \
+	X(ICMP_DROPPED, "icmp_dropped", "ICMP messages to nobody, or without room for them")  \
 	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
 	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
 	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
@@ -50,7 +50,7 @@
 	X(DNS_QUERIES, "dns_queries", "queries to the DNS address")                           \
 	X(DNS_ANSWERS, "dns_answers", "answers of nameservers passed on")                     \
 	X(DNS_FAILED_OVER, "dns_failed_over", "queries sent to yet another nameserver")       \
-	X(DNS_REFUSED, "dns_refused", "queries that no nameserver could be sent")             \
+	X(DNS_REFUSED, "dns_refused", "queries refused by all nameservers, or sent to none")  \
 	X(DNS_UNANSWERED, "dns_unanswered", "queries that no nameserver has answered")        \
 	X(DNS_EVICTED, "dns_evicted", "queries given up since there were too many")           \
 	X(DNS_DROPPED, "dns_dropped", "what was sent to the DNS address and is no query")     \
@@ -61,7 +61,7 @@
 	X(API_REQUESTS, "api_requests", "requests answered on the API socket")                \
 	X(API_ERRORS, "api_errors", "requests answered with an error")                        \
 	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \
-	X(AGENT_REQUESTS, "agent_requests", "sockets asked of the netns agent")               \
+	X(AGENT_REQUESTS, "agent_requests", "what was asked of the netns agent")              \
 	X(AGENT_ERRORS, "agent_errors", "requests that the netns agent could not fulfil")     \
 	X(PCAP_DROPPED, "pcap_dropped", "frames that passed but are not in the capture")      \
 	X(SYSCALLS_REFUSED, "syscalls_refused", "system calls outside the sandbox's list")    \

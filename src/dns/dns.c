@@ -23,7 +23,9 @@
 #define INBOX_DATAGRAM  65536
 /* Of one socket in one turn: a stranger who floods it holds up nobody. */
 #define RECEIVES_MAX 16
-#define TTL          64
+#define ERRORS_MAX   64
+
+#define HOST_EVENTS  (EPOLLIN | EPOLLERR | EPOLLET)
 
 static int64_t now_of(const struct dns *dns)
 {
@@ -82,13 +84,9 @@ static bool is_live(const struct dns_query *query)
 
 static bool was_tried(const struct dns_query *query, const struct host_nameserver *server)
 {
-	for (int i = 0; i < query->n_tries; i++) {
-		const struct host_nameserver *tried = &query->tries[i].server;
-
-		if (tried->scope == server->scope && tried->addr.family == server->addr.family &&
-			IN6_ARE_ADDR_EQUAL(&tried->addr.in6, &server->addr.in6))
+	for (int i = 0; i < query->n_tries; i++)
+		if (dns_is_same_server(&query->tries[i].server, server))
 			return true;
-	}
 	return false;
 }
 
@@ -142,7 +140,6 @@ static void refuse(struct dns_query *query)
 	};
 	struct path_error_about about = {
 		.near_mac = query->near_mac,
-		.our_mac = egress_mac(&query->asked),
 		.near = query->near,
 		.far = query->asked,
 		.protocol = IPPROTO_UDP,
@@ -257,7 +254,7 @@ static uint64_t hash_of(
 		uint64_t port;
 	} key = {who->near.in6, who->asked.in6, who->near_port};
 
-	return siphash(&dns->key, &key, sizeof(key)) ^ siphash(&dns->key, data, len);
+	return siphash(dns->config.key, &key, sizeof(key)) ^ siphash(dns->config.key, data, len);
 }
 
 static struct dns_query *find(
@@ -268,8 +265,8 @@ static struct dns_query *find(
 	while (query &&
 		!(query->hash == who->hash && query->near_port == who->near_port &&
 			query->len == len && !memcmp(query->data, data, len) &&
-			IN6_ARE_ADDR_EQUAL(&query->near.in6, &who->near.in6) &&
-			IN6_ARE_ADDR_EQUAL(&query->asked.in6, &who->asked.in6)))
+			ip_addr_equal(&query->near, &who->near) &&
+			ip_addr_equal(&query->asked, &who->asked)))
 		query = query->next;
 	return query;
 }
@@ -356,7 +353,6 @@ static void answer(struct dns_query *query, uint8_t *data, size_t len)
 		.src_mac = egress_mac(&query->asked),
 		.src = query->asked,
 		.dst = query->near,
-		.ttl = TTL,
 	};
 
 	memcpy(data, query->data, sizeof(be16)); /* its own id */
@@ -410,20 +406,24 @@ static void fail(struct dns_socket *socket)
 	}
 }
 
-/* A datagram that was too long, as the only one, says nothing about the nameserver. */
-static void take_errors(struct dns_socket *socket)
+/* A datagram that was too long, as the only one, says nothing about the nameserver. Returns whether
+ * there may be more. */
+static bool take_errors(struct dns_socket *socket)
 {
 	struct host *host = socket->owner->config.host;
 	struct host_dgram_error error;
 	bool has_failed = false;
+	int n = 0;
 
-	while (host->ops->dgram_error(host, &socket->dgram, &error))
+	for (; n < ERRORS_MAX && host->ops->dgram_error(host, &socket->dgram, &error); n++)
 		has_failed |= error.error != EMSGSIZE;
 	if (has_failed)
 		fail(socket);
+	return n == ERRORS_MAX;
 }
 
-static void receive(struct dns_socket *socket)
+/* Returns whether there may be more. */
+static bool receive(struct dns_socket *socket)
 {
 	struct dns *dns = socket->owner;
 	struct host *host = dns->config.host;
@@ -438,27 +438,32 @@ static void receive(struct dns_socket *socket)
 		for (int k = 0; k < n; k++)
 			take_datagram(socket, &datagrams[k]);
 	}
+	return n == DNS_BATCH;
 }
 
 void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events)
 {
 	struct dns_socket *socket = dns_socket_get(dns, handle);
+	struct host *host = dns->config.host;
+	bool has_more;
 
 	if (!socket)
 		return;
 	socket->is_held = true;
 	receive(socket);
-	if (events & EPOLLERR)
-		take_errors(socket);
+	has_more = events & EPOLLERR && take_errors(socket);
 	/* What an error was in front of. */
-	receive(socket);
+	has_more |= receive(socket);
+	/* Edge-triggered, and not at its end: said once more, it is news again. */
+	if (has_more)
+		host->ops->change(host, socket->dgram.fd, HOST_EVENTS, handle);
 	socket->is_held = false;
 	dns_socket_settle(socket);
 }
 
 /* ---- life ---- */
 
-struct dns *dns_new(const struct dns_config *config)
+struct dns *dns_new(const struct flow_config *config)
 {
 	struct dns *dns = calloc(1, sizeof(*dns));
 
@@ -473,8 +478,7 @@ struct dns *dns_new(const struct dns_config *config)
 	dns->sockets = calloc(config->max_sockets, sizeof(struct dns_socket *));
 	dns->free_indices = calloc(config->max_sockets, sizeof(uint32_t));
 	dns->inbox = malloc((size_t)DNS_BATCH * INBOX_DATAGRAM);
-	if (!dns->sockets || !dns->free_indices || !dns->inbox ||
-		siphash_key_random(&dns->key) < 0) {
+	if (!dns->sockets || !dns->free_indices || !dns->inbox) {
 		dns_free(dns);
 		return NULL;
 	}

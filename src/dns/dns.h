@@ -1,35 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The DNS forwarder at N+3 and fd00::3: each query goes on to the host's nameservers, of either
- * family, under an id and from a port of its own (RFC 5452), and its answer back, otherwise
- * untouched. Who does not answer is passed over, and tried last for a while. TCP is tcpflow's.
+ * family, under an id of its own and from a port that serves few others (RFC 5452), and its answer
+ * back, otherwise untouched. Who does not answer is passed over, and tried last for a while. TCP is
+ * tcpflow's.
  */
 #pragma once
 
 #include <stdint.h>
 
-#include "base/counter.h"
-#include "base/loop.h"
-#include "flow/egress.h"
-#include "flow/icmp_limit.h"
-#include "flow/policy.h"
-#include "host/host.h"
+#include "flow/config.h"
 #include "wire/packet.h"
 
 struct dns;
 
-struct dns_config {
-	const struct policy *policy;
-	struct egress *egress;
-	struct host *host;
-	struct loop *loop;
-	struct counters *counters;
-	struct icmp_limit *icmp_limit;
-	uint32_t max_sockets; /* beyond that they are shared by more queries than is good */
-};
-
 /* NULL: no memory. `config` is copied, what it points to stays its owner's. */
-struct dns *dns_new(const struct dns_config *config);
+struct dns *dns_new(const struct flow_config *config);
 void dns_free(struct dns *dns);
 
 /* A UDP datagram to port 53 of N+3 or fd00::3, or a run of them when its virtio-net header (in

@@ -11,7 +11,6 @@
 #pragma once
 
 #include "base/list.h"
-#include "base/siphash.h"
 #include "base/timer.h"
 #include "dns/dns.h"
 #include "wire/eth.h"
@@ -63,8 +62,7 @@ struct dns_socket {
 };
 
 struct dns {
-	struct dns_config config;
-	struct siphash_key key;
+	struct flow_config config;
 	uint64_t n_ids;
 	struct dns_query *buckets[DNS_BUCKETS];
 	struct list queries, waiting;
@@ -77,6 +75,12 @@ struct dns {
 	uint32_t n_sockets, generation;
 	uint8_t *inbox; /* DNS_BATCH datagrams */
 };
+
+static inline bool dns_is_same_server(
+	const struct host_nameserver *a, const struct host_nameserver *b)
+{
+	return a->scope == b->scope && ip_addr_equal(&a->addr, &b->addr);
+}
 
 /* ---- sockets.c ---- */
 

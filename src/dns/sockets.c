@@ -19,12 +19,6 @@ static struct dns_socket *socket_of(struct list *node)
 	return container_of(node, struct dns_socket, node);
 }
 
-static bool is_same_server(const struct host_nameserver *a, const struct host_nameserver *b)
-{
-	return a->addr.family == b->addr.family && a->scope == b->scope &&
-		IN6_ARE_ADDR_EQUAL(&a->addr.in6, &b->addr.in6);
-}
-
 /* ---- life ---- */
 
 void dns_socket_close(struct dns_socket *socket)
@@ -119,7 +113,7 @@ static int new_socket(
 static struct dns_socket *find_open(struct dns *dns, const struct host_nameserver *server)
 {
 	for (struct list *node = dns->open.prev; node != &dns->open; node = node->prev)
-		if (is_same_server(&socket_of(node)->server, server))
+		if (dns_is_same_server(&socket_of(node)->server, server))
 			return socket_of(node);
 	return NULL;
 }
@@ -143,15 +137,10 @@ static struct dns_socket *find_full(struct dns *dns, const struct host_nameserve
 		struct dns_socket *socket = socket_of(node);
 
 		if (!socket->is_failed && socket->n_tries < CROWDED_MAX &&
-			is_same_server(&socket->server, server))
+			dns_is_same_server(&socket->server, server))
 			return socket;
 	}
 	return NULL;
-}
-
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
 static int find_socket(
@@ -164,14 +153,14 @@ static int find_socket(
 		return 0;
 	if (dns->n_sockets < dns->config.max_sockets)
 		r = new_socket(dns, server, ret);
-	if (!is_shortage(r))
+	if (!host_is_short(r))
 		return r;
 	*ret = find_full(dns, server);
 	if (*ret)
 		return 0;
 	if (make_room(dns))
 		r = new_socket(dns, server, ret);
-	return is_shortage(r) ? -EMFILE : r;
+	return host_is_short(r) ? -EMFILE : r;
 }
 
 /* ---- tries ---- */
@@ -194,7 +183,7 @@ static uint16_t new_id(struct dns *dns, struct dns_socket *socket)
 
 	do {
 		dns->n_ids++;
-		id = (uint16_t)siphash(&dns->key, &dns->n_ids, sizeof(dns->n_ids));
+		id = (uint16_t)siphash(dns->config.key, &dns->n_ids, sizeof(dns->n_ids));
 	} while (dns_socket_find(socket, id));
 	return id;
 }

@@ -9,6 +9,7 @@
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
+#define TTL_DEFAULT 64
 /* All that may stand in front of the transport header. */
 #define HEADERS_MAX \
 	(LINK_HEADER_LEN + ETH_HEADER_LEN + IP6_HEADER_LEN + sizeof(struct ip6_fragment))
@@ -55,6 +56,17 @@ struct eth_addr egress_mac(const struct ip_addr *addr)
 	return mac;
 }
 
+struct eth_addr egress_answer_mac(
+	const struct egress *egress, const struct eth_header *eth, uint8_t family)
+{
+	struct ip_addr gateway;
+
+	if (!eth_addr_is_group(&eth->dst))
+		return eth->dst;
+	gateway = policy_gateway(egress->policy, family);
+	return egress_mac(&gateway);
+}
+
 static void drop(struct egress *egress)
 {
 	count(egress->counters, COUNTER_FRAMES_OUT_DROPPED);
@@ -76,6 +88,11 @@ static size_t ip_header_len(const struct egress_head *head)
 	return head->dst.family == AF_INET ? IP4_HEADER_MIN : IP6_HEADER_LEN;
 }
 
+static uint8_t ttl_of(const struct egress_head *head)
+{
+	return head->ttl ? head->ttl : TTL_DEFAULT;
+}
+
 static size_t put_ip4(uint8_t *at, const struct datagram *d, const struct part *part)
 {
 	struct ip4_header *ip = (struct ip4_header *)at;
@@ -87,7 +104,7 @@ static size_t put_ip4(uint8_t *at, const struct datagram *d, const struct part *
 		.id = be16_of((uint16_t)part->id),
 		.fragment = be16_of(
 			(uint16_t)(part->offset / 8 | (part->is_last ? 0 : IP4_MORE_FRAGMENTS))),
-		.ttl = d->head->ttl,
+		.ttl = ttl_of(d->head),
 		.protocol = d->protocol,
 		.src = ip4_addr_be32(ip_addr_v4(&d->head->src)),
 		.dst = ip4_addr_be32(ip_addr_v4(&d->head->dst)),
@@ -107,7 +124,7 @@ static size_t put_ip6(uint8_t *at, const struct datagram *d, const struct part *
 			be32_of((uint32_t)IP6_VERSION << 28 | (uint32_t)d->head->tos << 20),
 		.payload_length = be16_of((uint16_t)(fragment_len + part->len)),
 		.next_header = part->is_fragment ? IPPROTO_FRAGMENT : d->protocol,
-		.hop_limit = d->head->ttl,
+		.hop_limit = ttl_of(d->head),
 	};
 	memcpy(&ip->src, &d->head->src.in6, sizeof(ip->src));
 	memcpy(&ip->dst, &d->head->dst.in6, sizeof(ip->dst));

@@ -35,7 +35,8 @@ struct egress {
 struct egress_head {
 	struct eth_addr dst_mac, src_mac;
 	struct ip_addr src, dst; /* of one family */
-	uint8_t ttl, tos;
+	uint8_t ttl;             /* 0: 64, as hosts have it (RFC 1700) */
+	uint8_t tos;
 	uint32_t path_mtu; /* towards dst, when it is known to be smaller than the link's; 0: not */
 };
 
@@ -46,6 +47,11 @@ void egress_init(struct egress *egress, const struct policy *policy, struct link
 /* The Ethernet address under which `addr`, one of ours, speaks: 52:55 and the IPv4 address, 52:56
  * and the last four bytes of the IPv6 address, as libslirp has it. */
 struct eth_addr egress_mac(const struct ip_addr *addr);
+
+/* And under which one a frame of that family is answered: the address that it went to, or the
+ * gateway's when that was a group's. */
+struct eth_addr egress_answer_mac(
+	const struct egress *egress, const struct eth_header *eth, uint8_t family);
 
 /* One packet of `protocol` (UDP, ICMP, ICMPv6), whole or in fragments. `iov` is the transport
  * header and data; the header's checksum field is written, wherever it lies in iov[0]. What the

@@ -65,7 +65,7 @@ static const void *transport(const struct visit *v)
 	return v->frame + v->packet->transport_offset;
 }
 
-/* --- the virtio-net header --- */
+/* ---- the virtio-net header ---- */
 
 /* As Linux fills it: the UDP length and the checksum are those of all datagrams together. */
 static bool run_is_sane(const struct visit *v)
@@ -192,7 +192,7 @@ static void complete_checksum(struct visit *v)
 	ingress_complete_checksum((uint8_t *)v->vnet, v->packet);
 }
 
-/* --- who speaks --- */
+/* ---- who speaks ---- */
 
 /* A host that has no address yet asks for one or reports groups (RFC 1122 3.2.1.3(a)). */
 static bool may_lack_address4(const struct visit *v)
@@ -230,7 +230,7 @@ static bool source4_is_sane(const struct visit *v)
 
 	if (src == INADDR_ANY)
 		return may_lack_address4(v);
-	return src >> 24 != 0 && src >> 24 != IN_LOOPBACKNET && src >> 28 < 0xe &&
+	return ip_addr_is_unicast(&v->packet->src) && src >> 24 != IN_LOOPBACKNET &&
 		!policy_is_directed_broadcast(v->ingress->policy, &v->packet->src);
 }
 
@@ -254,7 +254,7 @@ static bool ip_is_sane(const struct visit *v)
 	return v->packet->ethertype == ETH_TYPE_IP4 ? source4_is_sane(v) : source6_is_sane(v);
 }
 
-/* --- answers --- */
+/* ---- answers ---- */
 
 /* How what goes no further is counted and answered. */
 struct refusal {
@@ -299,7 +299,7 @@ static enum ingress_result refuse(struct visit *v, const struct refusal *refusal
 	return *v->ret_answer_len ? INGRESS_ANSWER : INGRESS_DROP;
 }
 
-/* --- transports --- */
+/* ---- transports ---- */
 
 static enum ingress_result visit_tcp(struct visit *v)
 {
@@ -340,6 +340,22 @@ static void cut_behind_udp(struct visit *v)
 		cut_ip4(v->frame + packet->ip_offset, n_cut);
 	else
 		cut_ip6(v->frame + packet->ip_offset, n_cut);
+}
+
+void ingress_single_out(uint8_t *buf, struct packet *packet, uint32_t offset, uint32_t len)
+{
+	struct visit v = {.frame = buf + VNET_HEADER_LEN, .packet = packet};
+	struct udp_header *udp = (struct udp_header *)(v.frame + packet->transport_offset);
+	uint8_t *data = (uint8_t *)(udp + 1);
+
+	memmove(data, data + offset, len);
+	udp->length = be16_of((uint16_t)(UDP_HEADER_LEN + len));
+	udp->checksum = be16_of(0);
+	cut_behind_udp(&v);
+	udp->checksum = checksum_finish(checksum_add(pseudo_sum(&v), udp, packet->transport_len));
+	if (!be16_get(udp->checksum))
+		udp->checksum = be16_of(0xffff);
+	memset(buf, 0, VNET_HEADER_LEN);
 }
 
 /* The checksum of a packet within is part of what this one's is about: it comes first. Source port
@@ -412,7 +428,7 @@ static enum ingress_result visit_transport(struct visit *v)
 	}
 }
 
-/* --- the way --- */
+/* ---- the way ---- */
 
 /* Neighbour discovery does not come in fragments (RFC 6980 5). */
 static bool is_neighbor_discovery(const struct visit *v)

@@ -81,31 +81,16 @@ static uint32_t mtu_to_tell(uint8_t family, uint32_t mtu)
 	return mtu ? MIN(MAX(mtu, IP4_MIN_MTU), UINT16_MAX) : 0;
 }
 
-static bool is_unicast(const struct ip_addr *addr)
-{
-	uint32_t v4 = ntohl(ip_addr_v4(addr).s_addr);
-
-	if (addr->family == AF_INET)
-		return v4 >> 24 != 0 && v4 >> 28 < 0xe;
-	return !IN6_IS_ADDR_MULTICAST(&addr->in6) && !IN6_IS_ADDR_UNSPECIFIED(&addr->in6);
-}
-
-static struct ip_addr gateway_of(const struct policy *policy, uint8_t family)
-{
-	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
-				 : ip_addr_of_v6(&policy->gateway6);
-}
-
 /* In whose name it is told: the host itself, and whoever the container could not believe (itself,
  * a group, an address that is never dialled), is the gateway. */
 static struct ip_addr sender_of(const struct policy *policy, const struct path_error_about *about,
 	const struct ip_addr *offender)
 {
-	if (offender->family != about->near.family || !is_unicast(offender) ||
+	if (offender->family != about->near.family || !ip_addr_is_unicast(offender) ||
 		policy_check(policy, offender, IPPROTO_NONE) != POLICY_PASS ||
 		policy_is_directed_broadcast(policy, offender) ||
 		IN6_ARE_ADDR_EQUAL(&offender->in6, &about->near.in6))
-		return gateway_of(policy, about->near.family);
+		return policy_gateway(policy, about->near.family);
 	return *offender;
 }
 
@@ -125,7 +110,7 @@ static void send_error(struct egress *egress, const struct path_error_about *abo
 	const struct host_dgram_error *error, const struct icmp_header *icmp, bool about_size)
 {
 	uint8_t family = about->near.family, buf[ICMP_ABOUT_MAX];
-	struct ip_addr gateway = gateway_of(egress->policy, family);
+	struct ip_addr gateway = policy_gateway(egress->policy, family);
 	const struct egress_head head = {
 		.dst_mac = about->near_mac,
 		.src_mac = egress_mac(&gateway),
@@ -148,8 +133,7 @@ static void send_error(struct egress *egress, const struct path_error_about *abo
 
 	memcpy(packet.header, about->header, sizeof(packet.header));
 	iov[0].iov_len = icmp_about_build(buf, &packet, icmp);
-	egress_send(egress, &head, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6, iov,
-		ARRAY_SIZE(iov));
+	egress_send(egress, &head, icmp_protocol(family), iov, ARRAY_SIZE(iov));
 }
 
 bool path_error_send(struct egress *egress, struct icmp_limit *limit,
@@ -161,7 +145,7 @@ bool path_error_send(struct egress *egress, struct icmp_limit *limit,
 	bool about_size;
 
 	/* RFC 1122 3.2.2, RFC 4443 2.4(e): never about what went to many. */
-	if (!is_unicast(&about->near) || !is_unicast(&about->far) ||
+	if (!ip_addr_is_unicast(&about->near) || !ip_addr_is_unicast(&about->far) ||
 		policy_is_directed_broadcast(egress->policy, &about->far))
 		return false;
 	if (!tell(family, error, &told))

@@ -19,7 +19,7 @@
 
 /* The datagram that it is about, as the container sent it. */
 struct path_error_about {
-	struct eth_addr near_mac, our_mac;
+	struct eth_addr near_mac;
 	struct ip_addr near, far; /* of one family: who sent it, and to whom, in its own words */
 	uint8_t protocol;         /* UDP, ICMP, ICMPv6 */
 	uint8_t header[PATH_ERROR_HEADER_MAX]; /* the transport header; error->quote follows it */

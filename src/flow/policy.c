@@ -61,12 +61,10 @@ static bool is_link_local6(const struct ip_addr *addr)
 	return addr->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr->in6);
 }
 
-static bool is_group(const struct ip_addr *addr)
+static bool is_for_many(const struct ip_addr *addr)
 {
-	if (addr->family == AF_INET6)
-		return IN6_IS_ADDR_MULTICAST(&addr->in6);
-	return IN_MULTICAST(ntohl(ip_addr_v4(addr).s_addr)) ||
-		ip_addr_v4(addr).s_addr == INADDR_BROADCAST;
+	return ip_addr_is_group(addr) ||
+		(addr->family == AF_INET && ip_addr_v4(addr).s_addr == INADDR_BROADCAST);
 }
 
 static bool is_loopback(const struct ip_addr *addr)
@@ -99,12 +97,6 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
 	return POLICY_PASS;
 }
 
-static struct ip_addr gateway_of(const struct policy *policy, uint8_t family)
-{
-	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
-				 : ip_addr_of_v6(&policy->gateway6);
-}
-
 enum policy_verdict policy_unmap(
 	const struct policy *policy, const struct ip_addr *src, struct ip_addr *ret_addr)
 {
@@ -113,10 +105,12 @@ enum policy_verdict policy_unmap(
 	if (is_loopback(src)) {
 		if (!policy->host_loopback)
 			return POLICY_UNREACHABLE;
-		*ret_addr = gateway_of(policy, src->family);
+		*ret_addr = policy_gateway(policy, src->family);
 		return POLICY_PASS;
 	}
-	if (policy_check(policy, src, IPPROTO_NONE) != POLICY_PASS || is_group(src))
+	if (policy_check(policy, src, IPPROTO_NONE) != POLICY_PASS || is_for_many(src))
+		return POLICY_UNREACHABLE;
+	if (is_dns(policy, src) || is_host(policy, src, IPPROTO_UDP))
 		return POLICY_UNREACHABLE;
 	*ret_addr = *src;
 	return POLICY_PASS;
@@ -124,7 +118,7 @@ enum policy_verdict policy_unmap(
 
 bool policy_on_link(const struct policy *policy, const struct ip_addr *addr)
 {
-	if (is_group(addr))
+	if (is_for_many(addr))
 		return true;
 	if (addr->family == AF_INET6)
 		return is_in_prefix6(policy, &addr->in6) || is_link_local6(addr);
@@ -143,6 +137,12 @@ const struct ip_addr *policy_source_to(const struct policy *policy, const struct
 	bool is_far = policy_check(policy, server, IPPROTO_UDP) == POLICY_PASS;
 
 	return is_far ? policy_source(policy, server->family) : NULL;
+}
+
+struct ip_addr policy_gateway(const struct policy *policy, uint8_t family)
+{
+	return family == AF_INET ? ip_addr_of_v4(policy->gateway)
+				 : ip_addr_of_v6(&policy->gateway6);
 }
 
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr)

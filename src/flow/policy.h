@@ -67,6 +67,8 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
  *   127/8, ::1       N+2, fd00::2 when host_loopback, else unreachable
  *   groups, 0/8, 240/4, ::/96, v4-mapped, fe80::/10, IPv6 while it is off
  *                    unreachable: nobody whom the container could answer
+ *   what policy_map() does not leave as it is (N+2, N+3, fd00::/64, ...)
+ *                    unreachable: somebody else would speak in our name
  *   all others       themselves
  */
 enum policy_verdict policy_unmap(
@@ -74,14 +76,15 @@ enum policy_verdict policy_unmap(
 
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
-/* Likewise to a nameserver of the host's; one that is on the host itself, or on its link, has none.
- */
+/* Likewise to a nameserver of the host's; none to one on the host itself, or on its link. */
 const struct ip_addr *policy_source_to(const struct policy *policy, const struct ip_addr *server);
 
 /* Is `addr` reached without a router: of the container's networks (the first 64 bits of gateway6
  * are IPv6's), link-local, a group or broadcast? */
 bool policy_on_link(const struct policy *policy, const struct ip_addr *addr);
 
+/* In whose name the container is told of errors. */
+struct ip_addr policy_gateway(const struct policy *policy, uint8_t family);
 /* Who is meant by an address, in the container's network. */
 bool policy_is_gateway(const struct policy *policy, const struct ip_addr *addr);
 /* The DHCP servers answer to the gateway and to their groups: 255.255.255.255, ff02::1:2. */

@@ -56,10 +56,9 @@ static enum reassembly_outcome slot_give_up(struct reassembly *reassembly, struc
 /* In IPv6 the next header counts in the first fragment only (RFC 8200 4.5). */
 static bool datagram_has(const struct datagram *d, const struct packet *packet)
 {
-	return d->id == packet->fragment_id && d->src.family == packet->src.family &&
+	return d->id == packet->fragment_id &&
 		(d->protocol == packet->protocol || packet->ethertype == ETH_TYPE_IP6) &&
-		IN6_ARE_ADDR_EQUAL(&d->src.in6, &packet->src.in6) &&
-		IN6_ARE_ADDR_EQUAL(&d->dst.in6, &packet->dst.in6);
+		ip_addr_equal(&d->src, &packet->src) && ip_addr_equal(&d->dst, &packet->dst);
 }
 
 /* The slot of the packet's datagram, else one that is free (made so if need be). What is too old

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "flow/egress.h"
 #include "flow/icmp_limit.h"
 #include "flow/policy.h"
 #include "wire/icmp_error.h"
@@ -26,3 +27,7 @@ size_t icmp_error_answer(const struct policy *policy, struct icmp_limit *limit,
 size_t unreachable_answer(const struct policy *policy, struct icmp_limit *limit,
 	const uint8_t *frame, const struct packet *packet, uint8_t code, int64_t now_ns,
 	uint8_t *answer);
+
+/* Likewise, with the code of the packet's family, sent to the container at once. */
+void unreachable_send(struct egress *egress, struct icmp_limit *limit, const uint8_t *frame,
+	const struct packet *packet, uint8_t code4, uint8_t code6, int64_t now_ns);

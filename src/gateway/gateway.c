@@ -4,13 +4,8 @@
 #include "base/util.h"
 #include "gateway/own.h"
 #include "wire/arp.h"
-#include "wire/checksum.h"
 #include "wire/icmp.h"
-#include "wire/ip4.h"
-#include "wire/ip6.h"
 #include "wire/ndp.h"
-
-#define ECHO_TTL 64
 
 /* One packet of the container. */
 struct visit {
@@ -173,15 +168,6 @@ static enum gateway_result visit_ndp(
 
 /* ---- echo ---- */
 
-static uint8_t tos_of(const struct visit *v)
-{
-	const uint8_t *ip = v->frame + v->packet->ip_offset;
-
-	if (v->packet->ethertype == ETH_TYPE_IP4)
-		return ((const struct ip4_header *)ip)->tos;
-	return (uint8_t)(be32_get(((const struct ip6_header *)ip)->version_class_flow) >> 20);
-}
-
 /* Without its service the DNS address is one like others. */
 static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
 {
@@ -191,8 +177,7 @@ static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
 		.src_mac = egress_mac(&v->packet->dst),
 		.src = v->packet->dst,
 		.dst = v->packet->src,
-		.ttl = ECHO_TTL,
-		.tos = tos_of(v),
+		.tos = v->packet->tos,
 	};
 	struct icmp_header icmp;
 	const uint8_t *data = (const uint8_t *)transport(v) + sizeof(icmp);
@@ -211,22 +196,6 @@ static enum gateway_result visit_echo(const struct visit *v, uint8_t reply_type)
 }
 
 /* ---- dispatch ---- */
-
-/* What is answered or sent on gets a new checksum, which must not hide a wrong one. */
-static bool checksum_is_right(const struct visit *v)
-{
-	const struct packet *packet = v->packet;
-	struct ip6_addr src, dst;
-	uint64_t sum = 0;
-
-	if (packet->ethertype == ETH_TYPE_IP6) {
-		memcpy(&src, &packet->src.in6, sizeof(src));
-		memcpy(&dst, &packet->dst.in6, sizeof(dst));
-		sum = checksum_pseudo6(&src, &dst, IPPROTO_ICMPV6, packet->transport_len);
-	}
-	sum = checksum_add(sum, transport(v), packet->transport_len);
-	return be16_get(checksum_finish(sum)) == 0;
-}
 
 static enum gateway_result visit_icmp4(const struct visit *v)
 {
@@ -264,11 +233,9 @@ enum gateway_result gateway_input(
 
 	if (packet->ethertype == ETH_TYPE_ARP)
 		return visit_arp(&v);
-	if (packet->protocol != (packet->ethertype == ETH_TYPE_IP4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+	if (packet->protocol != icmp_protocol(packet->src.family))
 		return GATEWAY_PASSED;
 	if (packet->transport_len < sizeof(struct icmp_header))
 		return drop(&v, COUNTER_DROP_TRUNCATED);
-	if (!checksum_is_right(&v))
-		return drop(&v, COUNTER_DROP_CHECKSUM);
 	return packet->ethertype == ETH_TYPE_IP4 ? visit_icmp4(&v) : visit_icmp6(&v);
 }

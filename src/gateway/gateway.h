@@ -34,7 +34,6 @@ enum gateway_result {
 void gateway_init(struct gateway *gateway, const struct policy *policy, struct egress *egress,
 	const struct siphash_key *key, struct counters *counters);
 
-/* ARP, ICMP or ICMPv6: a whole packet that has passed ingress, its checksum complete. The checksum
- * of what passes is right. Other traffic: neighbor_learn(). */
+/* ARP, ICMP or ICMPv6: a whole packet that has passed ingress, its checksum complete and right. */
 enum gateway_result gateway_input(
 	struct gateway *gateway, const uint8_t *frame, const struct packet *packet, int64_t now_ns);

@@ -22,9 +22,7 @@ static struct neighbor *find(struct neighbor_table *table, const struct ip_addr 
 {
 	struct neighbor *neighbor = *bucket_of(table, addr);
 
-	while (neighbor &&
-		(neighbor->addr.family != addr->family ||
-			!IN6_ARE_ADDR_EQUAL(&neighbor->addr.in6, &addr->in6)))
+	while (neighbor && !ip_addr_equal(&neighbor->addr, addr))
 		neighbor = neighbor->next;
 	return neighbor;
 }

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -76,6 +77,11 @@ struct host_datagram {
 	size_t len; /* coming in: the room before the call, the length after it */
 };
 
+static inline uint32_t host_n_datagrams(const struct host_datagram *run)
+{
+	return run->segment ? (uint32_t)((run->len + run->segment - 1) / run->segment) : 1;
+}
+
 /* Runs are at most so many datagrams (Linux: 64 before 6.9) and so many bytes. */
 #define HOST_RUN_MAX       64
 #define HOST_RUN_BYTES_MAX 65000
@@ -106,8 +112,7 @@ struct host_dgram_error {
 struct host_nameserver {
 	struct ip_addr addr;
 	uint32_t scope;   /* of a link-local address: the interface's index; 0: none is named */
-	uint8_t position; /* among them all, below HOST_NAMESERVERS_MAX: as the host's file has it
-			   */
+	uint8_t position; /* in the host's file, below HOST_NAMESERVERS_MAX */
 };
 
 struct host_ops {
@@ -186,6 +191,14 @@ struct host_ops {
 	void (*nameserver_said)(
 		struct host *host, const struct ip_addr *addr, bool answered, int64_t now_ns);
 };
+
+/* Of what dgram_open() has said: descriptors, memory or (EAGAIN, of connect(2)) ports are lacking,
+ * which others can give back. */
+static inline bool host_is_short(int error)
+{
+	return error == -EAGAIN || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+		error == -ENOBUFS;
+}
 
 struct host {
 	const struct host_ops *ops;

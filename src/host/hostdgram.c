@@ -148,17 +148,10 @@ struct outgoing {
 	union run_control controls[HOST_BATCH_MAX];
 };
 
-static bool is_group(const struct ip_addr *addr)
-{
-	if (addr->family == AF_INET)
-		return IN_MULTICAST(ntohl(ip_addr_v4(addr).s_addr));
-	return addr->family == AF_INET6 && IN6_IS_ADDR_MULTICAST(&addr->in6);
-}
-
 static bool has_same_options(const struct host_datagram *a, const struct host_datagram *b)
 {
 	return a->ttl == b->ttl && a->tos == b->tos && a->dont_fragment == b->dont_fragment &&
-		is_group(&a->addr) == is_group(&b->addr);
+		ip_addr_is_group(&a->addr) == ip_addr_is_group(&b->addr);
 }
 
 static bool is_run(const struct host_datagram *datagram)
@@ -203,7 +196,7 @@ static void set_dont_fragment(struct host_dgram *dgram, bool on)
 
 static void set_options_for(struct host_dgram *dgram, const struct host_datagram *datagram)
 {
-	bool is_to_group = is_group(&datagram->addr);
+	bool is_to_group = ip_addr_is_group(&datagram->addr);
 
 	if ((is_to_group ? dgram->group_ttl : dgram->ttl) != datagram->ttl)
 		set_hops(dgram, is_to_group, datagram->ttl);

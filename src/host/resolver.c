@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -88,15 +89,10 @@ int resolver_parse(const char *text, size_t len, struct resolver_server ret[HOST
 
 /* ---- the list ---- */
 
-static bool is_same_addr(const struct ip_addr *a, const struct ip_addr *b)
-{
-	return a->family == b->family && IN6_ARE_ADDR_EQUAL(&a->in6, &b->in6);
-}
-
 static int64_t shunned_until(const struct resolver *resolver, const struct ip_addr *addr)
 {
 	for (int i = 0; i < resolver->n_servers; i++)
-		if (is_same_addr(&resolver->servers[i].addr, addr))
+		if (ip_addr_equal(&resolver->servers[i].addr, addr))
 			return resolver->shunned_until_ns[i];
 	return 0;
 }
@@ -156,17 +152,11 @@ void resolver_said(
 	struct resolver *resolver, const struct ip_addr *addr, bool answered, int64_t now_ns)
 {
 	for (int i = 0; i < resolver->n_servers; i++)
-		if (is_same_addr(&resolver->servers[i].addr, addr))
+		if (ip_addr_equal(&resolver->servers[i].addr, addr))
 			resolver->shunned_until_ns[i] = answered ? 0 : now_ns + RESOLVER_SHUN_NS;
 }
 
 /* ---- the file ---- */
-
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
 
 /* It says nothing about the file: the container may have used up the descriptors, or nobody is
  * there who could open it. */
@@ -191,17 +181,17 @@ static bool is_passing(int error)
 static void forget(struct resolver *resolver)
 {
 	set_text(resolver, "", 0);
-	resolver->is_known = false;
 }
 
-/* What does not fit is cut at a line's end, so that it does not become another address. */
+/* Each time: a second change within the clock's tick, or one that keeps the time, has left no trace
+ * but the text. What does not fit is cut at a line's end, so that it does not become another
+ * address. */
 static void read_file(struct resolver *resolver, int fd)
 {
 	static char text[RESOLVER_FILE_MAX];
 	ssize_t n = read(fd, text, sizeof(text));
 	const char *cut;
 
-	resolver->is_known = n >= 0;
 	n = n < 0 ? 0 : n;
 	if (n == sizeof(text)) {
 		cut = memrchr(text, '\n', sizeof(text));
@@ -214,14 +204,10 @@ static void take_file(struct resolver *resolver, int fd)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		forget(resolver);
-		return;
-	}
-	if (resolver->is_known && is_same_file(&st, &resolver->seen))
-		return;
-	read_file(resolver, fd);
-	resolver->seen = st;
+	else
+		read_file(resolver, fd);
 }
 
 void resolver_take(struct resolver *resolver, int fd, int64_t now_ns)

@@ -14,7 +14,6 @@
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/stat.h>
 
 #include "host/host.h"
 
@@ -48,8 +47,6 @@ struct resolver {
 	int64_t checked_ns, asked_ns;
 	bool was_checked;
 	bool is_looking;
-	bool is_known; /* the servers are those of the file as it was `seen` */
-	struct stat seen;
 };
 
 /* As host_ops.nameservers(). Where the file names none it is the host's loopback, as resolv.conf(5)

@@ -18,9 +18,7 @@
 /* Calls that one event is worth: what is left then is a new event. */
 #define CALLS_MAX 8
 /* Errors likewise. */
-#define ERRORS_MAX 64
-/* Of replies whose own is unknown. */
-#define TTL_DEFAULT 64
+#define ERRORS_MAX  64
 
 #define HOST_EVENTS (EPOLLIN | EPOLLERR | EPOLLET)
 
@@ -51,11 +49,6 @@ static void set_echo_id(struct icmp_header *icmp, uint16_t id)
 {
 	icmp->rest.b[0] = (uint8_t)(id >> 8);
 	icmp->rest.b[1] = (uint8_t)id;
-}
-
-static uint8_t icmp_protocol(uint8_t family)
-{
-	return family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 }
 
 static void drop(struct icmpflow *icmpflow)
@@ -121,15 +114,10 @@ static bool evict(struct icmpflow *icmpflow)
 	return true;
 }
 
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
-}
-
 /* 0 or a negative errno. */
 static int flow_open(struct ping_flow *flow)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	uint8_t family = flow->flow.key.family;
 	const struct host_dgram_config dgram_config = {
 		.family = family,
@@ -146,7 +134,7 @@ static int flow_open(struct ping_flow *flow)
 	do
 		r = config->host->ops->dgram_open(
 			config->host, &dgram_config, handle, &flow->dgram);
-	while (is_shortage(r) && evict(flow->owner));
+	while (host_is_short(r) && evict(flow->owner));
 	if (r < 0)
 		flow->dgram.fd = -1;
 	return r;
@@ -172,14 +160,10 @@ static struct ping_flow *flow_add(struct icmpflow *icmpflow, const struct flow_k
 static void answer_unreachable(
 	struct icmpflow *icmpflow, const struct ping_request *request, uint8_t code4, uint8_t code6)
 {
-	const struct icmpflow_config *config = &icmpflow->config;
-	uint8_t answer[UNREACHABLE_MAX];
-	uint8_t code = request->packet->dst.family == AF_INET ? code4 : code6;
-	size_t len = unreachable_answer(config->policy, config->icmp_limit, request->frame,
-		request->packet, code, config->loop->now_ns, answer);
+	const struct flow_config *config = &icmpflow->config;
 
-	if (len)
-		egress_frame(config->egress, answer, len);
+	unreachable_send(config->egress, config->icmp_limit, request->frame, request->packet, code4,
+		code6, config->loop->now_ns);
 }
 
 /* Why there is no socket. */
@@ -187,7 +171,7 @@ static void answer_refused(struct icmpflow *icmpflow, const struct ping_request 
 {
 	if (error != -EACCES && error != -EPERM) {
 		drop(icmpflow);
-		if (!is_shortage(error))
+		if (!host_is_short(error))
 			answer_unreachable(icmpflow, request, ICMP_NET_UNREACHABLE, ICMP6_NO_ROUTE);
 		return;
 	}
@@ -205,10 +189,9 @@ static void answer_refused(struct icmpflow *icmpflow, const struct ping_request 
 static void tell(struct ping_flow *flow, const struct icmp_header *asked, const struct ip_addr *far,
 	const struct host_dgram_error *error)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	struct path_error_about about = {
 		.near_mac = flow->near_mac,
-		.our_mac = flow->our_mac,
 		.near = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
 		.far = *far,
 		.protocol = icmp_protocol(flow->flow.key.family),
@@ -271,13 +254,6 @@ static bool drain_errors(struct ping_flow *flow, uint32_t *ret_mtu)
 
 /* ---- requests ---- */
 
-/* What is longer than the link's MTU came in fragments: nobody looks for the path's with it. */
-static bool dont_fragment(const struct ping_flow *flow, const struct packet *packet)
-{
-	return packet->dont_fragment &&
-		packet->len - packet->ip_offset <= flow->owner->config.egress->mtu;
-}
-
 /* Larger than the path takes: told, and sent in fragments all the same. */
 static void too_big(struct ping_flow *flow, const struct ping_request *request, uint32_t mtu)
 {
@@ -293,9 +269,9 @@ static void flow_send(struct ping_flow *flow, const struct ping_request *request
 	struct host *host = flow->owner->config.host;
 	struct host_datagram datagram = {
 		.addr = request->to,
-		.ttl = (uint8_t)MAX(request->packet->ttl - 1, 1),
+		.ttl = packet_next_ttl(request->packet),
 		.tos = request->packet->tos,
-		.dont_fragment = dont_fragment(flow, request->packet),
+		.dont_fragment = request->packet->dont_fragment,
 		.data = (uint8_t *)(uintptr_t)request->icmp,
 		.len = request->packet->transport_len,
 	};
@@ -391,7 +367,7 @@ void icmpflow_input(struct icmpflow *icmpflow, const uint8_t *frame, const struc
 	flow = flow_of(icmpflow, &request);
 	if (flow) {
 		flow->near_mac = eth->src;
-		flow->our_mac = eth->dst;
+		flow->our_mac = egress_answer_mac(icmpflow->config.egress, eth, packet->src.family);
 		flow_use(flow);
 		flow_send(flow, &request);
 	}
@@ -410,13 +386,13 @@ static bool is_reply(const struct ping_flow *flow, const struct host_datagram *d
 
 static void pass_reply(struct ping_flow *flow, const struct host_datagram *datagram)
 {
-	const struct icmpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	struct icmp_header *icmp = (struct icmp_header *)datagram->data;
 	struct egress_head head = {
 		.dst_mac = flow->near_mac,
 		.src_mac = flow->our_mac,
 		.dst = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
-		.ttl = datagram->ttl ? datagram->ttl : TTL_DEFAULT,
+		.ttl = datagram->ttl,
 		.tos = datagram->tos,
 	};
 	const struct iovec iov = {.iov_base = datagram->data, .iov_len = datagram->len};
@@ -483,7 +459,7 @@ void icmpflow_host_ready(struct icmpflow *icmpflow, struct handle handle, uint32
 
 /* ---- the relay's part ---- */
 
-int icmpflow_init(struct icmpflow *icmpflow, const struct icmpflow_config *config)
+int icmpflow_init(struct icmpflow *icmpflow, const struct flow_config *config)
 {
 	*icmpflow = (struct icmpflow){
 		.config = *config,
@@ -497,7 +473,7 @@ int icmpflow_init(struct icmpflow *icmpflow, const struct icmpflow_config *confi
 		return -ENOMEM;
 	list_init(&icmpflow->used);
 	r = flow_table_init(
-		&icmpflow->table, sizeof(struct ping_flow), config->max_flows, config->key);
+		&icmpflow->table, sizeof(struct ping_flow), config->max_sockets, config->key);
 	if (r < 0) {
 		free(icmpflow->inbox);
 		icmpflow->inbox = NULL;

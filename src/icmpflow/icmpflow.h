@@ -8,31 +8,15 @@
 
 #include <stdint.h>
 
-#include "base/counter.h"
-#include "base/loop.h"
-#include "flow/egress.h"
-#include "flow/icmp_limit.h"
-#include "flow/policy.h"
+#include "flow/config.h"
 #include "flow/table.h"
-#include "host/host.h"
 #include "wire/packet.h"
 
 /* A conversation ends when nothing was asked or answered for so long. */
 #define ICMPFLOW_IDLE_NS (60 * NS_PER_SEC)
 
-struct icmpflow_config {
-	const struct policy *policy;
-	struct egress *egress;
-	struct host *host;
-	struct loop *loop;
-	struct counters *counters;
-	struct icmp_limit *icmp_limit;
-	const struct siphash_key *key;
-	uint32_t max_flows; /* beyond them the one that was silent longest gives way */
-};
-
 struct icmpflow {
-	struct icmpflow_config config;
+	struct flow_config config;
 	struct flow_table table;
 	struct list used; /* least recently first */
 	struct timer timer;
@@ -41,7 +25,7 @@ struct icmpflow {
 };
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */
-int icmpflow_init(struct icmpflow *icmpflow, const struct icmpflow_config *config);
+int icmpflow_init(struct icmpflow *icmpflow, const struct flow_config *config);
 void icmpflow_done(struct icmpflow *icmpflow);
 
 /* An echo request, whole, that is not for the gateway itself, its checksum complete. */

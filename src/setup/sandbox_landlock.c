@@ -87,8 +87,7 @@ static int allow_reading(int ruleset, const char *path, uint64_t access)
 	return allow(ruleset, fd, access);
 }
 
-/* The folder, so that a file moved there in its place is readable, too; but never the whole root.
- */
+/* The folder, so that a file moved there in its place is readable, too; never the whole root. */
 static int allow_resolv_conf(int ruleset)
 {
 	char path[PATH_MAX], *slash;

@@ -156,8 +156,7 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"_llseek", RELAY, {}, "lseek() on 32 bits"},
 	{"unlinkat", RELAY, {}, "the API socket's name, at exit"},
 
-	/* Without a capture no descriptor but perhaps the log's is of a file that could be emptied.
-	 */
+	/* Without a capture no descriptor but perhaps the log's is of a file to be emptied. */
 	{"ftruncate", CAPTURE, {}, "a file of --pcap begins anew, or loses half a frame"},
 	{"ftruncate64", CAPTURE, {}, "ftruncate() on 32 bits"},
 

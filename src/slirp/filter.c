@@ -55,7 +55,7 @@ static enum filter_result visit_arp(struct visit *v)
 	return FILTER_PASS;
 }
 
-/* --- transports --- */
+/* ---- transports ---- */
 
 /* The checksum stays as right, or as wrong, as it was. */
 static void clear_urgent(struct visit *v)
@@ -181,8 +181,7 @@ static enum filter_result visit_icmp6(struct visit *v)
 		return visit_ndp(v);
 	case ICMP6_ROUTER_ADVERTISEMENT:
 	case ICMP6_REDIRECT:
-		/* Only we are the router here; libslirp would complain of each on standard error.
-		 */
+		/* Only we are the router here; libslirp would complain of each on stderr. */
 		return drop(v, COUNTER_DROP_HEADER);
 	default:
 		return FILTER_PASS;

@@ -29,7 +29,7 @@ static uint32_t data_len_of(const struct packet *packet)
 	return packet->transport_len - packet->transport_header_len;
 }
 
-/* --- changes: the checksum stays as right, or as wrong, as it was --- */
+/* ---- changes: the checksum stays as right, or as wrong, as it was ---- */
 
 static void set_field(be16 *checksum, be16 *field, be16 value)
 {
@@ -109,7 +109,7 @@ enum reass_verdict reass_guard_check(uint8_t *frame, struct packet *packet)
 	return REASS_ASK;
 }
 
-/* --- the inquiry --- */
+/* ---- the inquiry ---- */
 
 size_t reass_inquiry_begin(struct reass_inquiry *inquiry, const uint8_t *frame,
 	const struct packet *packet, uint8_t *ret_probe)

@@ -40,23 +40,19 @@ static enum tcp_event event_of(const struct tcp_segment *segment)
 	return N_TCP_EVENTS;
 }
 
-static bool is_to_group(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
+static bool is_to_one_host(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
 	const struct eth_header *eth = (const struct eth_header *)segment->frame;
 	const struct ip_addr *dst = &segment->packet->dst;
 
-	if (eth_addr_is_group(&eth->dst) ||
-		policy_is_directed_broadcast(tcpflow->config.policy, dst))
-		return true;
-	if (dst->family == AF_INET)
-		return ntohl(ip_addr_v4(dst).s_addr) >> 28 >= 0xe;
-	return IN6_IS_ADDR_MULTICAST(&dst->in6);
+	return !eth_addr_is_group(&eth->dst) && ip_addr_is_unicast(dst) &&
+		!policy_is_directed_broadcast(tcpflow->config.policy, dst);
 }
 
 /* A connection needs two ends that are one host each (RFC 9293 3.9.2.3), and ports. */
 static bool is_sane(const struct tcpflow *tcpflow, const struct tcp_segment *segment)
 {
-	return !is_to_group(tcpflow, segment) && be16_get(segment->tcp->src_port) &&
+	return is_to_one_host(tcpflow, segment) && be16_get(segment->tcp->src_port) &&
 		!(segment->flags & TCP_SYN && segment->flags & TCP_FIN);
 }
 

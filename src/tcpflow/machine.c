@@ -402,8 +402,7 @@ static void draining_far_error(struct tcp_flow *flow, const struct tcp_segment *
 	tcp_flow_close(flow);
 }
 
-/* Its peer has taken nothing for long. It may go on when it likes, unless others need the memory.
- */
+/* Its peer has taken nothing for long. It may go on at will, unless others need the memory. */
 static void draining_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	flow->idle_ns = tcp_now_ns(flow) + TCP_DRAINING_NS;

@@ -47,5 +47,8 @@ enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagra
 /* recv.c: one batch of what has come for the mapping. */
 void udp_receive(struct udp_flow *flow);
 
+/* udpflow.c: by which name the container knows a peer. False: by none. */
+bool udp_far_name(
+	const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name);
 /* udpflow.c: it was used now. */
 void udp_touch(struct udp_flow *flow);

@@ -29,13 +29,6 @@ static size_t size_of(const struct host_datagram *message)
 	return message->segment ? message->segment : message->len;
 }
 
-static uint32_t n_datagrams_of(const struct host_datagram *message)
-{
-	if (!message->segment)
-		return 1;
-	return (uint32_t)((message->len + message->segment - 1) / message->segment);
-}
-
 /* Only the last datagram of a run may be shorter than the others. */
 static bool can_grow(const struct host_datagram *message)
 {
@@ -45,8 +38,7 @@ static bool can_grow(const struct host_datagram *message)
 static bool same_way(const struct host_datagram *a, const struct host_datagram *b)
 {
 	return a->port == b->port && a->ttl == b->ttl && a->tos == b->tos &&
-		a->dont_fragment == b->dont_fragment && a->addr.family == b->addr.family &&
-		!memcmp(&a->addr.in6, &b->addr.in6, sizeof(a->addr.in6));
+		a->dont_fragment == b->dont_fragment && ip_addr_equal(&a->addr, &b->addr);
 }
 
 /* Whether it goes on where the last message, which may grow, ends. */
@@ -62,7 +54,7 @@ static bool joins(const struct outbox *outbox, const struct udp_flow *flow,
 	if (datagram->segment ? datagram->segment != size : !datagram->len || datagram->len > size)
 		return false;
 	return message->len + datagram->len <= HOST_RUN_BYTES_MAX &&
-		outbox->n_datagrams[last] + n_datagrams_of(datagram) <= HOST_RUN_MAX;
+		outbox->n_datagrams[last] + host_n_datagrams(datagram) <= HOST_RUN_MAX;
 }
 
 bool outbox_add(struct outbox *outbox, struct udp_flow *flow, const struct host_datagram *datagram)
@@ -76,7 +68,7 @@ bool outbox_add(struct outbox *outbox, struct udp_flow *flow, const struct host_
 		message = &outbox->messages[outbox->n - 1];
 		message->segment = (uint16_t)size_of(message);
 		message->len += datagram->len;
-		outbox->n_datagrams[outbox->n - 1] += n_datagrams_of(datagram);
+		outbox->n_datagrams[outbox->n - 1] += host_n_datagrams(datagram);
 	} else {
 		if (outbox->n == OUTBOX_MESSAGES)
 			return false;
@@ -84,7 +76,7 @@ bool outbox_add(struct outbox *outbox, struct udp_flow *flow, const struct host_
 		*message = *datagram;
 		message->data = data;
 		outbox->flows[outbox->n] = flow;
-		outbox->n_datagrams[outbox->n] = n_datagrams_of(datagram);
+		outbox->n_datagrams[outbox->n] = host_n_datagrams(datagram);
 		outbox->n++;
 	}
 	memcpy(data, datagram->data, datagram->len);

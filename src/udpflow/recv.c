@@ -2,8 +2,7 @@
 #include "base/util.h"
 #include "udpflow/internal.h"
 
-#define BATCH_MIN   4
-#define DEFAULT_TTL 64
+#define BATCH_MIN 4
 
 /* Datagrams of one peer on their way to the container. */
 struct run {
@@ -15,8 +14,7 @@ struct run {
 static bool same_peer(const struct host_datagram *a, const struct host_datagram *b)
 {
 	return a->port == b->port && a->ttl == b->ttl && a->tos == b->tos &&
-		a->addr.family == b->addr.family &&
-		!memcmp(&a->addr.in6, &b->addr.in6, sizeof(a->addr.in6));
+		ip_addr_equal(&a->addr, &b->addr);
 }
 
 /* Only the last may be shorter. */
@@ -30,28 +28,23 @@ static bool takes(const struct run *run, const struct host_datagram *datagram, s
 
 static void deliver(struct udp_flow *flow, struct run *run)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	const struct host_datagram *from = run->first;
 	struct egress_head head = {
 		.dst_mac = flow->near_mac,
 		.src_mac = flow->our_mac,
 		.dst = {.family = flow->flow.key.family, .in6 = flow->flow.key.near},
 		.tos = from->tos,
-		.ttl = from->ttl ? from->ttl : DEFAULT_TTL,
+		.ttl = from->ttl,
 	};
 
-	if (config->loop->now_ns < flow->path_mtu_until_ns)
-		head.path_mtu = flow->path_mtu;
-
 	run->first = NULL;
-	if (from->addr.family != head.dst.family || !from->port ||
-		policy_unmap(config->policy, &from->addr, &head.src) != POLICY_PASS) {
+	if (!from->port || !udp_far_name(flow, &from->addr, &head.src)) {
 		config->counters->value[COUNTER_UDP_STRANGERS] += (uint64_t)run->n;
 		return;
 	}
-	if (from->addr.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&from->addr.in6) &&
-		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
-		head.src.in6 = flow->loopback_name;
+	if (config->loop->now_ns < flow->path_mtu_until_ns)
+		head.path_mtu = flow->path_mtu;
 	egress_udp(config->egress, &head, from->port, flow->flow.key.near_port, run->iov, run->n);
 }
 

@@ -8,36 +8,23 @@
 
 /* ---- errors ---- */
 
+/* Of a run, its first datagram. */
 static void quote(struct host_dgram_error *error, const struct host_datagram *datagram)
 {
+	size_t len = datagram->segment ? MIN(datagram->segment, datagram->len) : datagram->len;
+
 	error->addr = datagram->addr;
 	error->port = datagram->port;
-	error->quote_len = MIN(datagram->len, sizeof(error->quote));
+	error->quote_len = MIN(len, sizeof(error->quote));
 	memcpy(error->quote, datagram->data, error->quote_len);
-}
-
-/* By which name the container knows a peer. False: by none. */
-static bool far_name(
-	const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name)
-{
-	const struct policy *policy = flow->owner->config.policy;
-
-	if (addr->family != flow->flow.key.family ||
-		policy_unmap(policy, addr, ret_name) != POLICY_PASS)
-		return false;
-	if (addr->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6) &&
-		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
-		ret_name->in6 = flow->loopback_name;
-	return true;
 }
 
 static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	const struct flow_key *key = &flow->flow.key;
 	struct path_error_about about = {
 		.near_mac = flow->near_mac,
-		.our_mac = flow->our_mac,
 		.near = {.family = key->family, .in6 = key->near},
 		.protocol = IPPROTO_UDP,
 	};
@@ -47,7 +34,7 @@ static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 		.length = be16_of((uint16_t)(UDP_HEADER_LEN + error->quote_len)),
 	};
 
-	if (!far_name(flow, &error->addr, &about.far))
+	if (!udp_far_name(flow, &error->addr, &about.far))
 		return;
 	memcpy(about.header, &header, sizeof(header));
 	path_error_send(config->egress, config->icmp_limit, &about, error, config->loop->now_ns);
@@ -55,7 +42,7 @@ static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 
 enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagram *current)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	enum udp_errors found = UDP_ERRORS_NONE;
 	struct host_dgram_error error;
 
@@ -103,16 +90,14 @@ static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int err
 	return false;
 }
 
-static void count_full(struct udp_flow *flow, const struct host_datagram *datagrams, unsigned int n)
+/* Runs are as many as they hold. */
+static void count_all(struct udp_flow *flow, enum counter which,
+	const struct host_datagram *datagrams, unsigned int n)
 {
-	uint64_t *counter = &flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL];
+	uint64_t *counter = &flow->owner->config.counters->value[which];
 
-	for (unsigned int i = 0; i < n; i++) {
-		size_t size =
-			datagrams[i].segment ? datagrams[i].segment : MAX(datagrams[i].len, 1);
-
-		*counter += MAX((datagrams[i].len + size - 1) / size, 1);
-	}
+	for (unsigned int i = 0; i < n; i++)
+		*counter += host_n_datagrams(&datagrams[i]);
 }
 
 /* Datagrams of runs of which others were sent. */
@@ -124,7 +109,7 @@ static void count_dropped(struct udp_flow *flow)
 
 static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, unsigned int n)
 {
-	const struct udpflow_config *config = &flow->owner->config;
+	const struct flow_config *config = &flow->owner->config;
 	unsigned int attempts = 0;
 
 	for (unsigned int i = 0; i < n;) {
@@ -135,10 +120,10 @@ static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, u
 			i += (unsigned int)r;
 			attempts = 0;
 		} else if (r == -EAGAIN || r == 0) {
-			count_full(flow, datagrams + i, n - i);
+			count_all(flow, COUNTER_UDP_SEND_FULL, datagrams + i, n - i);
 			return;
 		} else if (attempts++ >= UDP_ATTEMPTS_MAX || !retry(flow, &datagrams[i], -r)) {
-			count(config->counters, COUNTER_UDP_NOT_SENT);
+			count_all(flow, COUNTER_UDP_NOT_SENT, datagrams + i, 1);
 			attempts = 0;
 			i++;
 		}

@@ -5,11 +5,10 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
-#include "base/log.h"
 #include "base/util.h"
 #include "flow/unreachable.h"
 #include "udpflow/internal.h"
-#include "wire/icmp.h"
+#include "wire/icmp_about.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
 #include "wire/udp.h"
@@ -50,6 +49,19 @@ void udp_touch(struct udp_flow *flow)
 	list_append(&flow->owner->used, &flow->used);
 }
 
+bool udp_far_name(const struct udp_flow *flow, const struct ip_addr *addr, struct ip_addr *ret_name)
+{
+	const struct policy *policy = flow->owner->config.policy;
+
+	if (addr->family != flow->flow.key.family ||
+		policy_unmap(policy, addr, ret_name) != POLICY_PASS)
+		return false;
+	if (addr->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6) &&
+		!IN6_IS_ADDR_UNSPECIFIED(&flow->loopback_name))
+		ret_name->in6 = flow->loopback_name;
+	return true;
+}
+
 static int64_t idle_end_ns(const struct udp_flow *flow)
 {
 	return flow->used_ns + (flow->only_dns ? UDPFLOW_IDLE_DNS_NS : UDPFLOW_IDLE_NS);
@@ -77,11 +89,6 @@ static bool evict(struct udpflow *udpflow)
 	flow_table_sweep(&udpflow->table);
 	count(udpflow->config.counters, COUNTER_UDP_EVICTED);
 	return true;
-}
-
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
 static int open_socket(struct udpflow *udpflow, struct udp_flow *flow)
@@ -117,7 +124,7 @@ static struct udp_flow *new_mapping(
 	udp->only_dns = true;
 	do
 		*ret_error = open_socket(udpflow, udp);
-	while (is_shortage(*ret_error) && evict(udpflow));
+	while (host_is_short(*ret_error) && evict(udpflow));
 	if (*ret_error < 0) {
 		flow_table_remove(&udpflow->table, flow);
 		return NULL;
@@ -133,22 +140,18 @@ static struct udp_flow *new_mapping(
 static void refuse(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet,
 	uint8_t code4, uint8_t code6)
 {
-	const struct udpflow_config *config = &udpflow->config;
-	uint8_t answer[UNREACHABLE_MAX];
-	size_t len;
+	const struct flow_config *config = &udpflow->config;
 
 	count(config->counters, COUNTER_POLICY_REFUSED);
-	len = unreachable_answer(config->policy, config->icmp_limit, frame, packet,
-		packet->ethertype == ETH_TYPE_IP4 ? code4 : code6, config->loop->now_ns, answer);
-	if (len)
-		egress_frame(config->egress, answer, len);
+	unreachable_send(config->egress, config->icmp_limit, frame, packet, code4, code6,
+		config->loop->now_ns);
 }
 
 /* Why there is no socket to send from. Without room the datagram is lost, as on a full wire. */
 static void refuse_mapping(
 	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet, int error)
 {
-	if (is_shortage(error))
+	if (host_is_short(error))
 		count(udpflow->config.counters, COUNTER_UDP_REFUSED);
 	else if (error == -EACCES || error == -EPERM)
 		refuse(udpflow, frame, packet, ICMP_ADMIN_PROHIBITED, ICMP6_ADMIN_PROHIBITED);
@@ -176,14 +179,6 @@ static struct udp_flow *mapping_of(
 	return udp;
 }
 
-static struct eth_addr gateway_mac(const struct policy *policy, uint8_t family)
-{
-	struct ip_addr addr = family == AF_INET ? ip_addr_of_v4(policy->gateway)
-						: ip_addr_of_v6(&policy->gateway6);
-
-	return egress_mac(&addr);
-}
-
 /* What the frame says of the container, who may have moved (a bridge behind the tap). */
 static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct packet *packet,
 	uint16_t far_port, const struct ip_addr *far)
@@ -191,21 +186,12 @@ static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct 
 	const struct eth_header *eth = (const struct eth_header *)frame;
 
 	flow->near_mac = eth->src;
-	flow->our_mac = eth->dst;
-	if (eth_addr_is_group(&eth->dst))
-		flow->our_mac = gateway_mac(flow->owner->config.policy, packet->src.family);
+	flow->our_mac = egress_answer_mac(flow->owner->config.egress, eth, packet->src.family);
 	if (far_port != DNS_PORT)
 		flow->only_dns = false;
 	if (packet->dst.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&far->in6))
 		flow->loopback_name = packet->dst.in6;
 	udp_touch(flow);
-}
-
-/* We are a hop; ingress has answered what may go no further. Groups and our own addresses are on
- * the link (RFC 1112 6.1: 1 is the default for groups). */
-static uint8_t next_ttl(const struct packet *packet)
-{
-	return packet->ttl > 1 ? packet->ttl - 1 : 1;
 }
 
 /* A run is passed on in runs that the host's kernel takes. */
@@ -237,12 +223,11 @@ void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct p
 		(const struct vnet_header *)(const void *)(frame - VNET_HEADER_LEN);
 	const struct udp_header *udp =
 		(const struct udp_header *)(frame + packet->transport_offset);
-	const uint32_t ip_len = packet->len - packet->ip_offset;
 	struct host_datagram datagram = {
 		.port = be16_get(udp->dst_port),
-		.ttl = next_ttl(packet),
+		.ttl = packet_next_ttl(packet),
 		.tos = packet->tos,
-		.dont_fragment = packet->dont_fragment && ip_len <= udpflow->config.egress->mtu,
+		.dont_fragment = packet->dont_fragment,
 		.data = (uint8_t *)(uintptr_t)(udp + 1),
 		.len = packet->transport_len - UDP_HEADER_LEN,
 	};
@@ -258,40 +243,30 @@ void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct p
 	if (!flow)
 		return;
 	note_near(flow, frame, packet, datagram.port, &datagram.addr);
-	if (is_run)
-		datagram.dont_fragment = packet->dont_fragment;
 	put(udpflow, flow, &datagram, is_run ? le16_get(vnet->gso_size) : 0);
 }
 
 /* ---- the container's errors ---- */
 
-/* The packet that an ICMP error quotes, as far as is needed: whose it was. False: it was no UDP. */
-static bool quoted_key(const uint8_t *frame, const struct packet *packet, struct flow_key *ret)
+/* Whose datagram, on its way to the container, the error is about. */
+static struct udp_flow *mapping_quoted(
+	struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
 {
-	size_t offset = packet->transport_offset + ICMP_HEADER_LEN;
-	size_t left = packet->transport_len - ICMP_HEADER_LEN, header_len = IP6_HEADER_LEN;
-	const uint8_t *inner = frame + offset;
-	const struct udp_header *udp;
+	struct icmp_about about;
+	struct udp_header udp;
+	struct flow_key key;
+	struct flow *flow;
 
-	*ret = (struct flow_key){.family = packet->src.family};
-	if (packet->src.family == AF_INET) {
-		const struct ip4_header *ip = (const struct ip4_header *)inner;
-
-		header_len = left ? (size_t)(inner[0] & 15) * 4 : 0;
-		if (header_len < sizeof(*ip) || left < header_len + sizeof(*udp) ||
-			ip->protocol != IPPROTO_UDP || be16_get(ip->fragment) & IP4_OFFSET_MASK)
-			return false;
-		ret->near = ip_addr_of_v4(ip4_addr(ip->dst)).in6;
-	} else {
-		const struct ip6_header *ip = (const struct ip6_header *)inner;
-
-		if (left < header_len + sizeof(*udp) || ip->next_header != IPPROTO_UDP)
-			return false;
-		memcpy(&ret->near, &ip->dst, sizeof(ret->near));
-	}
-	udp = (const struct udp_header *)(inner + header_len);
-	ret->near_port = be16_get(udp->dst_port);
-	return true;
+	if (!icmp_about_parse(frame, packet, &about) || about.protocol != IPPROTO_UDP)
+		return NULL;
+	memcpy(&udp, about.header, sizeof(udp));
+	key = (struct flow_key){
+		.near = about.dst.in6,
+		.near_port = be16_get(udp.dst_port),
+		.family = about.dst.family,
+	};
+	flow = flow_table_find(&udpflow->table, &key);
+	return flow ? udp_flow_of(flow) : NULL;
 }
 
 /* 0: the message is no such thing. */
@@ -313,16 +288,17 @@ void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const str
 	const struct icmp_header *icmp =
 		(const struct icmp_header *)(frame + packet->transport_offset);
 	uint32_t mtu = told_mtu(packet, icmp);
-	struct flow_key key;
-	struct flow *flow;
+	struct udp_flow *flow;
 
-	if (!mtu || mtu >= udpflow->config.egress->mtu || !quoted_key(frame, packet, &key))
+	flow = mtu ? mapping_quoted(udpflow, frame, packet) : NULL;
+	if (!flow) {
+		count(udpflow->config.counters, COUNTER_ICMP_DROPPED);
 		return;
-	flow = flow_table_find(&udpflow->table, &key);
-	if (!flow)
+	}
+	if (mtu >= udpflow->config.egress->mtu)
 		return;
-	udp_flow_of(flow)->path_mtu = mtu;
-	udp_flow_of(flow)->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
+	flow->path_mtu = mtu;
+	flow->path_mtu_until_ns = udpflow->config.loop->now_ns + UDP_PATH_MTU_NS;
 }
 
 /* ---- the turn ---- */
@@ -384,7 +360,7 @@ bool udpflow_finish(struct udpflow *udpflow)
 
 /* ---- life ---- */
 
-int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config)
+int udpflow_init(struct udpflow *udpflow, const struct flow_config *config)
 {
 	int r;
 
@@ -398,7 +374,7 @@ int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config)
 	r = outbox_init(&udpflow->outbox);
 	if (r == 0)
 		r = flow_table_init(
-			&udpflow->table, sizeof(struct udp_flow), config->max_flows, config->key);
+			&udpflow->table, sizeof(struct udp_flow), config->max_sockets, config->key);
 	if (r < 0) {
 		outbox_done(&udpflow->outbox);
 		munmap(udpflow->inbox, INBOX_BYTES);

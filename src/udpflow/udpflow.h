@@ -11,13 +11,8 @@
 
 #include <stdint.h>
 
-#include "base/counter.h"
-#include "base/loop.h"
-#include "flow/egress.h"
-#include "flow/icmp_limit.h"
-#include "flow/policy.h"
+#include "flow/config.h"
 #include "flow/table.h"
-#include "host/host.h"
 #include "udpflow/outbox.h"
 #include "wire/packet.h"
 
@@ -27,19 +22,8 @@
 #define UDPFLOW_IDLE_NS     (120 * NS_PER_SEC)
 #define UDPFLOW_IDLE_DNS_NS (10 * NS_PER_SEC)
 
-struct udpflow_config {
-	const struct policy *policy;
-	struct egress *egress;
-	struct host *host;
-	struct loop *loop;
-	struct counters *counters;
-	struct icmp_limit *icmp_limit;
-	const struct siphash_key *key;
-	uint32_t max_flows; /* beyond them the one that was silent longest gives way */
-};
-
 struct udpflow {
-	struct udpflow_config config;
+	struct flow_config config;
 	struct flow_table table;
 	struct list used;  /* least recently first */
 	struct list ready; /* have more to receive */
@@ -51,7 +35,7 @@ struct udpflow {
 };
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */
-int udpflow_init(struct udpflow *udpflow, const struct udpflow_config *config);
+int udpflow_init(struct udpflow *udpflow, const struct flow_config *config);
 void udpflow_done(struct udpflow *udpflow);
 
 /* A whole datagram, or a run of them when its virtio-net header (in front of `frame`) says so. A

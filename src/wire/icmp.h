@@ -57,6 +57,11 @@ enum icmp_time_exceeded {
 	ICMP_TTL_EXCEEDED = 0,
 };
 
+static inline uint8_t icmp_protocol(uint8_t family)
+{
+	return family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+}
+
 /* What all messages begin with; `rest` is the type's own. */
 struct icmp_header {
 	uint8_t type;

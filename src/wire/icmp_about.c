@@ -3,6 +3,7 @@
 
 #include "base/util.h"
 #include "wire/checksum.h"
+#include "wire/cursor.h"
 #include "wire/ip4.h"
 
 /* What the packet's TTL was when it was sent is not known any more. */
@@ -59,4 +60,47 @@ size_t icmp_about_room(uint8_t family)
 	if (family == AF_INET)
 		return ICMP_ERROR_MAX - 2 * IP4_HEADER_MIN - headers;
 	return ICMP6_ERROR_MAX - 2 * IP6_HEADER_LEN - headers;
+}
+
+static bool take_ip4(struct cursor *cursor, struct icmp_about *ret)
+{
+	const struct ip4_header *ip = cursor_header(cursor, struct ip4_header);
+	size_t header_len = ip ? (size_t)(ip->version_ihl & 15) * 4 : 0;
+
+	if (header_len < IP4_HEADER_MIN || be16_get(ip->fragment) & IP4_OFFSET_MASK ||
+		!cursor_take(cursor, header_len - IP4_HEADER_MIN))
+		return false;
+	ret->src = ip_addr_of_v4(ip4_addr(ip->src));
+	ret->dst = ip_addr_of_v4(ip4_addr(ip->dst));
+	ret->protocol = ip->protocol;
+	return true;
+}
+
+static bool take_ip6(struct cursor *cursor, struct icmp_about *ret)
+{
+	const struct ip6_header *ip = cursor_header(cursor, struct ip6_header);
+
+	if (!ip)
+		return false;
+	ret->src.family = ret->dst.family = AF_INET6;
+	memcpy(&ret->src.in6, &ip->src, sizeof(ip->src));
+	memcpy(&ret->dst.in6, &ip->dst, sizeof(ip->dst));
+	ret->protocol = ip->next_header;
+	return true;
+}
+
+bool icmp_about_parse(const uint8_t *frame, const struct packet *packet, struct icmp_about *ret)
+{
+	struct cursor cursor = {frame + packet->transport_offset, packet->transport_len};
+	const void *header;
+
+	*ret = (struct icmp_about){0};
+	if (!cursor_header(&cursor, struct icmp_header))
+		return false;
+	if (!(packet->src.family == AF_INET ? take_ip4(&cursor, ret) : take_ip6(&cursor, ret)))
+		return false;
+	header = cursor_take(&cursor, sizeof(ret->header));
+	if (header)
+		memcpy(ret->header, header, sizeof(ret->header));
+	return header;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ICMP error about a packet that is no longer there: what it quotes is made anew from what is
- * known of it. (For one that is at hand: wire/icmp_error.h.)
+ * The packet that an ICMP error is about: made anew from what is known of it, when it is no longer
+ * there (for one that is at hand: wire/icmp_error.h), and read from an error that has come.
  */
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "wire/icmp.h"
 #include "wire/icmp_error.h"
 #include "wire/ip6.h"
+#include "wire/packet.h"
 #include "wire/types.h"
 
 #define ICMP_ABOUT_HEADER_LEN 8
@@ -33,3 +34,7 @@ size_t icmp_about_build(
 
 /* How many bytes of the data may follow, so that the packet is not larger than an error may be. */
 size_t icmp_about_room(uint8_t family);
+
+/* Of an ICMP error; `len` and `dont_fragment` are left out. False: what it quotes is too short, or
+ * a later fragment. */
+bool icmp_about_parse(const uint8_t *frame, const struct packet *packet, struct icmp_about *ret);

@@ -11,18 +11,6 @@
 #define TOS_INTERNETWORK_CONTROL 0xc0
 #define ERROR_TTL                255
 
-static bool ip4_is_unicast(const struct ip_addr *addr)
-{
-	uint32_t v4 = ntohl(ip_addr_v4(addr).s_addr);
-
-	return v4 >> 24 != 0 && v4 >> 28 < 0xe;
-}
-
-static bool ip6_is_unicast(const struct ip_addr *addr)
-{
-	return !IN6_IS_ADDR_MULTICAST(&addr->in6) && !IN6_IS_ADDR_UNSPECIFIED(&addr->in6);
-}
-
 /* Of an ICMP message only the questions and answers are known to be no errors. */
 static bool ip4_is_error(const uint8_t *frame, const struct packet *packet)
 {
@@ -53,16 +41,15 @@ bool icmp_error_allowed(const uint8_t *frame, const struct packet *packet)
 {
 	const struct eth_header *eth = (const struct eth_header *)frame;
 
-	if (eth_addr_is_group(&eth->dst) || packet->fragment_offset)
+	if (eth_addr_is_group(&eth->dst) || packet->fragment_offset ||
+		!ip_addr_is_unicast(&packet->src) || ip_addr_is_group(&packet->dst))
 		return false;
 	switch (packet->ethertype) {
 	case ETH_TYPE_IP4:
-		return ip4_is_unicast(&packet->src) && !ip4_is_error(frame, packet) &&
-			ntohl(ip_addr_v4(&packet->dst).s_addr) != INADDR_BROADCAST &&
-			!IN_MULTICAST(ntohl(ip_addr_v4(&packet->dst).s_addr));
+		return !ip4_is_error(frame, packet) &&
+			ip_addr_v4(&packet->dst).s_addr != INADDR_BROADCAST;
 	case ETH_TYPE_IP6:
-		return ip6_is_unicast(&packet->src) && !ip6_is_error(frame, packet) &&
-			!IN6_IS_ADDR_MULTICAST(&packet->dst.in6);
+		return !ip6_is_error(frame, packet);
 	default:
 		return false;
 	}

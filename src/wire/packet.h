@@ -47,5 +47,12 @@ struct packet {
 	uint32_t fragment_id;
 };
 
+/* With which it goes on; ingress has answered what may go no further. Groups and our own addresses
+ * are on the link (RFC 1112 6.1: 1 is the default for groups). */
+static inline uint8_t packet_next_ttl(const struct packet *packet)
+{
+	return packet->ttl > 1 ? packet->ttl - 1 : 1;
+}
+
 /* The addresses and offsets in *ret are good for PACKET_OK only. */
 enum packet_outcome packet_parse(const uint8_t *frame, size_t len, struct packet *ret);

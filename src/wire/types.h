@@ -68,3 +68,26 @@ static inline struct in_addr ip_addr_v4(const struct ip_addr *addr)
 	memcpy(&v4, &addr->in6.s6_addr[12], sizeof(v4));
 	return v4;
 }
+
+static inline bool ip_addr_equal(const struct ip_addr *a, const struct ip_addr *b)
+{
+	return a->family == b->family && IN6_ARE_ADDR_EQUAL(&a->in6, &b->in6);
+}
+
+/* Groups are 224/4 and ff00::/8; broadcast addresses are no groups. */
+static inline bool ip_addr_is_group(const struct ip_addr *addr)
+{
+	if (addr->family == AF_INET)
+		return IN_MULTICAST(ntohl(ip_addr_v4(addr).s_addr));
+	return IN6_IS_ADDR_MULTICAST(&addr->in6);
+}
+
+/* Of one machine, as far as the address alone tells: not 0/8, 224/3, ::, ff00::/8. */
+static inline bool ip_addr_is_unicast(const struct ip_addr *addr)
+{
+	uint32_t v4 = ntohl(ip_addr_v4(addr).s_addr);
+
+	if (addr->family == AF_INET)
+		return v4 >> 24 != 0 && v4 >> 28 < 0xe;
+	return !IN6_IS_ADDR_MULTICAST(&addr->in6) && !IN6_IS_ADDR_UNSPECIFIED(&addr->in6);
+}

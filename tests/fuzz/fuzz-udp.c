@@ -184,11 +184,6 @@ static uint8_t *begin_frame(const struct ip_addr *far)
 	return (uint8_t *)(eth + 1);
 }
 
-static uint8_t icmp_protocol(const struct ip_addr *far)
-{
-	return far->family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
-}
-
 /* ---- operations ---- */
 
 static uint8_t next8(struct cursor *in)
@@ -263,7 +258,7 @@ static void op_echo(struct cursor *in, unsigned int argument)
 	size_t len = sizeof(struct icmp_header) + next_len(in);
 	struct icmp_header *icmp = (struct icmp_header *)(ip + ip_len);
 
-	put_ip(ip, &far, false, icmp_protocol(&far), choice & 8 ? 1 : 64, choice & 1, len);
+	put_ip(ip, &far, false, icmp_protocol(far.family), choice & 8 ? 1 : 64, choice & 1, len);
 	memset(icmp, 0, len);
 	icmp->type = far.family == AF_INET ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
 	icmp->code = choice & 2 ? 1 : 0;
@@ -297,7 +292,7 @@ static void op_about(struct cursor *in, unsigned int argument)
 	struct icmp_header *icmp = (struct icmp_header *)(ip + ip_len);
 	struct udp_header *udp = (struct udp_header *)((uint8_t *)(icmp + 1) + ip_len);
 
-	put_ip(ip, &far, false, icmp_protocol(&far), 64, false, len);
+	put_ip(ip, &far, false, icmp_protocol(far.family), 64, false, len);
 	put_ip((uint8_t *)(icmp + 1), &far, true, IPPROTO_UDP, 64, false, sizeof(*udp));
 	*icmp = (struct icmp_header){.type = next8(in), .code = next8(in)};
 	icmp->rest = be32_of(next16(in));
@@ -473,7 +468,7 @@ static void set_policy(uint8_t settings)
 static void start_parts(void)
 {
 	static const struct siphash_key key = {{1, 2}};
-	const struct udpflow_config udpflow_config = {
+	const struct flow_config config = {
 		.policy = &world.policy,
 		.egress = &world.egress,
 		.host = &world.host,
@@ -481,32 +476,13 @@ static void start_parts(void)
 		.counters = &world.counters,
 		.icmp_limit = &world.icmp_limit,
 		.key = &key,
-		.max_flows = MAX_FLOWS,
-	};
-	const struct icmpflow_config icmpflow_config = {
-		.policy = &world.policy,
-		.egress = &world.egress,
-		.host = &world.host,
-		.loop = &world.loop,
-		.counters = &world.counters,
-		.icmp_limit = &world.icmp_limit,
-		.key = &key,
-		.max_flows = MAX_FLOWS,
-	};
-	const struct dns_config dns_config = {
-		.policy = &world.policy,
-		.egress = &world.egress,
-		.host = &world.host,
-		.loop = &world.loop,
-		.counters = &world.counters,
-		.icmp_limit = &world.icmp_limit,
 		.max_sockets = MAX_FLOWS,
 	};
 
 	gateway_init(&world.gateway, &world.policy, &world.egress, &key, &world.counters);
-	ALWAYS(udpflow_init(&world.udpflow, &udpflow_config) == 0);
-	ALWAYS(icmpflow_init(&world.icmpflow, &icmpflow_config) == 0);
-	world.dns = dns_new(&dns_config);
+	ALWAYS(udpflow_init(&world.udpflow, &config) == 0);
+	ALWAYS(icmpflow_init(&world.icmpflow, &config) == 0);
+	world.dns = dns_new(&config);
 	ALWAYS(world.dns);
 }
 

@@ -102,7 +102,7 @@ void dgrams_new(struct world *world)
 void dgrams_start(struct world *world, const struct world_config *config)
 {
 	struct dgrams *ds = world->dgrams;
-	const struct udpflow_config udpflow_config = {
+	const struct flow_config flow_config = {
 		.policy = &world->policy,
 		.egress = &ds->egress,
 		.host = &world->host,
@@ -110,34 +110,15 @@ void dgrams_start(struct world *world, const struct world_config *config)
 		.counters = &world->counters,
 		.icmp_limit = &world->icmp_limit,
 		.key = &key,
-		.max_flows = config->max_flows,
-	};
-	const struct icmpflow_config icmpflow_config = {
-		.policy = &world->policy,
-		.egress = &ds->egress,
-		.host = &world->host,
-		.loop = &world->loop,
-		.counters = &world->counters,
-		.icmp_limit = &world->icmp_limit,
-		.key = &key,
-		.max_flows = config->max_flows,
-	};
-	const struct dns_config dns_config = {
-		.policy = &world->policy,
-		.egress = &ds->egress,
-		.host = &world->host,
-		.loop = &world->loop,
-		.counters = &world->counters,
-		.icmp_limit = &world->icmp_limit,
 		.max_sockets = config->max_flows,
 	};
 
 	egress_init(&ds->egress, &world->policy, &world->link, ds->mtu, 1, &world->counters);
 	gateway_init(&ds->gateway, &world->policy, &ds->egress, &key, &world->counters);
-	if (udpflow_init(&ds->udpflow, &udpflow_config) < 0 ||
-		icmpflow_init(&ds->icmpflow, &icmpflow_config) < 0)
+	if (udpflow_init(&ds->udpflow, &flow_config) < 0 ||
+		icmpflow_init(&ds->icmpflow, &flow_config) < 0)
 		world_fail(world, "udpflow_init or icmpflow_init");
-	ds->dns = dns_new(&dns_config);
+	ds->dns = dns_new(&flow_config);
 	if (!ds->dns)
 		world_fail(world, "dns_new");
 }
@@ -188,7 +169,6 @@ static void udp_input(struct world *world, const uint8_t *frame, const struct pa
 		udpflow_input(&world->dgrams->udpflow, frame, packet);
 		return;
 	}
-	ingress_complete_checksum(world->buf, packet);
 	dns_input(world->dgrams->dns, frame, packet);
 }
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from harness.dns import Server, ask, query
+from harness.udp import SOL_UDP, UDP_SEGMENT
 from harness.util import until
 
 ONE, TWO = "203.0.113.1", "203.0.113.2"
@@ -144,6 +145,20 @@ def test_many_at_once(container, helper, resolver):
         for _ in range(100):  # what is lost on the way is UDP's affair
             assert sock.recv(512)
     until(lambda: one.descriptors() == before, "all sockets are closed")
+
+
+def test_run(container, helper, resolver):
+    """Queries that leave the container as one frame, to be cut by the tap, are several."""
+    one = helper()
+    one.counters()
+    queries = [query(f"{chr(97 + i) * 5}.example", i) for i in range(10)]
+    with container.socket(kind=socket.SOCK_DGRAM) as sock:
+        sock.connect(("10.0.2.3", 53))
+        sock.setsockopt(SOL_UDP, UDP_SEGMENT, len(queries[0]))
+        sock.send(b"".join(queries))
+        ids = {sock.recv(512)[:2] for _ in queries}
+    assert ids == {q[:2] for q in queries}
+    assert one.counters()["dns_queries"] == len(queries)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from harness.ns import HOST4
 from harness.traffic import free_port, ping_pong_udp
+from harness.udp import SOL_UDP, UDP_SEGMENT, body, datagrams
 
 SIZES = [1, 8, 100, 1200, 1472, 1473, 4000, 9000]
 
@@ -55,6 +56,24 @@ def test_published(host, container, helper, mtu):
                 assert data == b"x" * size and peer[0] == "10.0.2.2"
                 inner.sendto(data[::-1], peer)
                 assert len(client.recv(65535)) == size
+
+
+@pytest.mark.parametrize("mtu", [1500, 65520])
+def test_published_run(host, container, helper, mtu):
+    """What the container's kernel leaves to the tap to cut (QUIC servers) arrives cut."""
+    one = helper(f"--mtu={mtu}")
+    port = free_port(host.user, socket.SOCK_DGRAM)
+    with container.socket(kind=socket.SOCK_DGRAM) as inner:
+        inner.bind(("0.0.0.0", 0))
+        one.forward(inner.getsockname()[1], port, "udp")
+        with host.user.socket(kind=socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", port))
+            client.send(b"hello")
+            _, peer = inner.recvfrom(100)
+            inner.setsockopt(SOL_UDP, UDP_SEGMENT, 1200)
+            for n in (1, 2, 10, 40):
+                inner.sendto(b"".join(body(i, 1200) for i in range(n)) + b"last", peer)
+                assert datagrams(client, n + 1) == [body(i, 1200) for i in range(n)] + [b"last"]
 
 
 def test_published_keeps_the_client_address_and_apart(host, container, helper):

@@ -3,8 +3,8 @@
 """The layers of src/, checked over its #include lines (TAP).
 
 base < wire < {link, host} < flow < {tcpflow, udpflow, icmpflow, dns, gateway, forward, slirp} <
-{api, agent} < the files of src/ itself, with the exceptions that the table below spells out. The check is tried on trees with
-violations first.
+{api, agent} < the files of src/ itself, with the exceptions that the table below spells out. The
+check is tried on trees with violations first.
 """
 import pathlib
 import re

@@ -26,7 +26,7 @@ struct fake_socket {
 };
 
 static struct fake_socket sockets[SOCKETS_MAX];
-static int n_opened, n_open, n_sends, open_error, send_error;
+static int n_opened, n_open, n_sends, n_changes, open_error, send_error;
 static struct host_nameserver servers[HOST_NAMESERVERS_MAX];
 static int n_servers; /* 0: they are being looked for */
 static GString *said;
@@ -142,7 +142,17 @@ static void fake_said(struct host *h, const struct ip_addr *addr, bool answered,
 	g_string_append_printf(said, "%c%u", answered ? '+' : '-', addr->in6.s6_addr[15]);
 }
 
+static int fake_change(struct host *h, int fd, uint32_t events, struct handle handle)
+{
+	g_assert_true(sockets[fd].is_open);
+	g_assert_cmpuint(events, ==, EPOLLIN | EPOLLERR | (uint32_t)EPOLLET);
+	g_assert_cmpuint(handle_pack(handle), ==, handle_pack(sockets[fd].handle));
+	n_changes++;
+	return 0;
+}
+
 static const struct host_ops host_ops = {
+	.change = fake_change,
 	.dgram_open = fake_open,
 	.dgram_close = fake_close,
 	.dgram_send = fake_send,
@@ -172,20 +182,22 @@ static void add_server(const char *text)
 
 static void set_up_with(uint32_t max_sockets)
 {
-	const struct dns_config config = {
+	static const struct siphash_key key = {{1, 2}};
+	const struct flow_config config = {
 		.policy = &policy,
 		.egress = &egress,
 		.host = &host,
 		.loop = &loop,
 		.counters = &counters,
 		.icmp_limit = &limit,
+		.key = &key,
 		.max_sockets = max_sockets,
 	};
 
 	host.ops = &host_ops;
 	memset(&counters, 0, sizeof(counters));
 	memset(servers, 0, sizeof(servers));
-	n_opened = n_open = n_sends = open_error = send_error = n_servers = 0;
+	n_opened = n_open = n_sends = n_changes = open_error = send_error = n_servers = 0;
 	said = g_string_new(NULL);
 	loop = (struct loop){.now_ns = 1000 * NS_PER_SEC};
 	fake_link_init(&fake);
@@ -375,12 +387,17 @@ static uint16_t expect_sent(int socket, const char *peer)
 	return id;
 }
 
-static void give(int socket, const uint8_t *data, size_t len)
+static void put_in(int socket, const uint8_t *data, size_t len)
 {
 	GByteArray *datagram = g_byte_array_new();
 
 	g_byte_array_append(datagram, data, (guint)len);
 	g_queue_push_tail(&sockets[socket].incoming, datagram);
+}
+
+static void give(int socket, const uint8_t *data, size_t len)
+{
+	put_in(socket, data, len);
 	dns_host_ready(dns, sockets[socket].handle, EPOLLIN);
 }
 
@@ -895,6 +912,33 @@ static void test_few_sockets(void)
 	tear_down();
 }
 
+/* There is no further event for what one event leaves. */
+static void test_many_answers_at_once(void)
+{
+	uint8_t data[100];
+	GByteArray *query, *sent;
+	int n_events = 0;
+
+	set_up_with(1);
+	add_server("192.0.2.1");
+	ask_many(1000);
+	while ((query = g_queue_pop_head(&sockets[0].sent))) {
+		put_in(0, data, make_answer(data, (uint16_t)get16(query->data), sizeof(data)));
+		g_byte_array_unref(query);
+	}
+	do {
+		n_changes = 0;
+		dns_host_ready(dns, sockets[0].handle, EPOLLIN);
+		n_events++;
+	} while (n_changes);
+	g_assert_cmpuint(counter(COUNTER_DNS_ANSWERS), ==, 1000);
+	g_assert_cmpint(n_events, >, 1);
+	while ((sent = fake_link_take(&fake)))
+		g_byte_array_unref(sent);
+	assert_over();
+	tear_down();
+}
+
 static void test_no_descriptor(void)
 {
 	set_up();
@@ -1027,6 +1071,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/dns/servers-unknown", test_servers_unknown);
 	g_test_add_func("/dns/many", test_many);
 	g_test_add_func("/dns/few-sockets", test_few_sockets);
+	g_test_add_func("/dns/many-answers-at-once", test_many_answers_at_once);
 	g_test_add_func("/dns/no-descriptor", test_no_descriptor);
 	g_test_add_func("/dns/sockets-change-hands", test_sockets_change_hands);
 	g_test_add_func("/dns/evicted", test_evicted);

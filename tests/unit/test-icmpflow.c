@@ -148,7 +148,7 @@ static const struct host_ops host_ops = {
 static void set_up(void)
 {
 	static const struct siphash_key key = {{1, 2}};
-	const struct icmpflow_config config = {
+	const struct flow_config config = {
 		.policy = &policy,
 		.egress = &egress,
 		.host = &host,
@@ -156,7 +156,7 @@ static void set_up(void)
 		.counters = &counters,
 		.icmp_limit = &icmp_limit,
 		.key = &key,
-		.max_flows = MAX_FLOWS,
+		.max_sockets = MAX_FLOWS,
 	};
 
 	policy = (struct policy){.ipv6 = true, .host_loopback = true, .dns_enabled = true};

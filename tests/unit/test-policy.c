@@ -325,12 +325,14 @@ static void expect_unmap(const struct policy *policy, const char *address, const
 static void test_unmap(void)
 {
 	static const char *const themselves[] = {"192.0.2.1", "1.0.0.0", "126.255.255.255",
-		"128.0.0.1", "223.255.255.255", "10.1.2.2", "10.1.2.50", "169.254.1.1"};
+		"128.0.0.1", "223.255.255.255", "10.1.2.50", "169.254.1.1"};
 	static const char *const themselves6[] = {
-		"2001:db8::1", "fd00::7", "fec0::1", "64:ff9b::1", "fe7f::1"};
+		"2001:db8::1", "fd00:0:0:1::2", "fec0::1", "64:ff9b::1", "fe7f::1"};
 	static const char *const loopback4[] = {"127.0.0.1", "127.0.0.53", "127.255.255.255"};
-	static const char *const nobody[] = {"0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.2.3",
-		"240.0.0.1", "255.255.255.255", "::", "::2", "::127.0.0.1", "::ffff:127.0.0.1",
+	/* Ours: another machine of the host's world that has the same address is not us. */
+	static const char *const nobody[] = {"10.1.2.2", "10.1.2.3", "10.1.3.255", "fd00::2",
+		"fd00::3", "fd00::7", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.2.3", "240.0.0.1",
+		"255.255.255.255", "::", "::2", "::127.0.0.1", "::ffff:127.0.0.1",
 		"::ffff:192.0.2.1", "fe80::1", "febf::1", "ff02::1", "ff0e::1"};
 
 	for (int loopback = 0; loopback < 2; loopback++) {
@@ -348,6 +350,9 @@ static void test_unmap(void)
 			expect_unmap(&policy, "::1", loopback && ipv6 ? "fd00::2" : NULL);
 			for (size_t i = 0; i < ARRAY_SIZE(nobody); i++)
 				expect_unmap(&policy, nobody[i], NULL);
+			policy.dns_enabled = false;
+			expect_unmap(&policy, "10.1.2.3", "10.1.2.3");
+			policy.dns_enabled = true;
 		}
 	}
 }

@@ -304,6 +304,24 @@ static void test_changes(void)
 	tear_down();
 }
 
+/* Of the same size and time, in the same place. */
+static void test_no_trace(void)
+{
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+
+	set_up();
+	for (char last = '1'; last < '4'; last++) {
+		char text[] = "nameserver 192.0.2.x\n", wanted[] = "192.0.2.x";
+
+		text[sizeof(text) - 3] = wanted[sizeof(wanted) - 2] = last;
+		put(text);
+		g_assert_cmpint(utimensat(AT_FDCWD, path, times, 0), ==, 0);
+		a_second_later();
+		expect(wanted);
+	}
+	tear_down();
+}
+
 /* The very file that was known, after a time without one. */
 static void test_comes_back(void)
 {
@@ -533,6 +551,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/resolver/not-a-file", test_not_a_file);
 	g_test_add_func("/resolver/once-a-second", test_once_a_second);
 	g_test_add_func("/resolver/changes", test_changes);
+	g_test_add_func("/resolver/no-trace", test_no_trace);
 	g_test_add_func("/resolver/comes-back", test_comes_back);
 	g_test_add_func("/resolver/no-descriptor-left", test_no_descriptor_left);
 	g_test_add_func("/resolver/asks", test_asks);
