@@ -11,6 +11,7 @@ from harness.dns import Server, ask, query
 from harness.udp import SOL_UDP, UDP_SEGMENT
 from harness.util import until
 
+relay_only = pytest.mark.relay_only
 ONE, TWO = "203.0.113.1", "203.0.113.2"
 
 
@@ -44,6 +45,7 @@ def test_ipv6_resolver(host, container, helper, tcp):
         assert ask(container, "fd00::3", 8, tcp) == ONE
 
 
+@relay_only
 @pytest.mark.parametrize("tcp", [False, True])
 def test_crosswise(host, container, helper, tcp):
     """A nameserver of one family is there for both."""
@@ -73,6 +75,7 @@ def make_nameless(path):
         file.write("# nothing\n")
 
 
+@relay_only
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("make", [make_fifo, os.mkdir, make_dangling, make_huge, make_nameless, None])
 def test_no_nameserver_means_loopback(host, container, helper, resolver, make, tcp):
@@ -103,6 +106,7 @@ def test_disabled(container, helper, resolver, tcp):
 DEAD = ["127.0.0.9", "192.0.2.77", "203.0.113.77", "2001:db8::77"]
 
 
+@relay_only
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("dead", DEAD)
 def test_failover(host, container, helper, resolver, dead, tcp):
@@ -118,6 +122,7 @@ def test_failover(host, container, helper, resolver, dead, tcp):
     assert one.counters()["dns_failed_over"] == before
 
 
+@relay_only
 def test_all_refuse(host, container, helper):
     host.resolv_conf("nameserver 127.0.0.9\nnameserver ::1\n")
     helper("--enable-ipv6")
@@ -133,6 +138,7 @@ def test_all_refuse(host, container, helper):
                 sock.connect((address, 53))
 
 
+@relay_only
 def test_many_at_once(container, helper, resolver):
     """Whatever they take is given back."""
     one = helper()
@@ -147,6 +153,7 @@ def test_many_at_once(container, helper, resolver):
     until(lambda: one.descriptors() == before, "all sockets are closed")
 
 
+@relay_only
 def test_run(container, helper, resolver):
     """Queries that leave the container as one frame, to be cut by the tap, are several."""
     one = helper()
@@ -180,7 +187,7 @@ def dnsmasq(host, tmp_path):
             process.terminate()
 
 
-@pytest.mark.parametrize("address", ["10.0.2.3", "fd00::3"])
+@pytest.mark.parametrize("address", ["10.0.2.3", pytest.param("fd00::3", marks=relay_only)])
 def test_dig(container, helper, dnsmasq, address):
     helper("--enable-ipv6")
     container.wait_ipv6()
@@ -238,7 +245,9 @@ def change_link_elsewhere(host, text):
     os.rename(host.etc("resolv.new"), host.etc("resolv.conf"))
 
 
-CHANGES = [rewrite, rename_over, change_link, change_absolute_link, change_link_elsewhere]
+# The last link leads out of what the relay's own root has: the agent follows it.
+CHANGES = [rewrite, rename_over, change_link, change_absolute_link,
+           pytest.param(change_link_elsewhere, marks=relay_only)]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -262,6 +271,7 @@ def test_without_agent(host, container, helper, resolver, other):
     until(lambda: ask(container, "10.0.2.3") == other.says, "the new resolver is used")
 
 
+@relay_only
 def test_agent_is_killed(host, container, helper, resolver, other):
     one = helper()
     assert ask(container, "10.0.2.3") == resolver.says
