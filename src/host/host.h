@@ -197,7 +197,7 @@ struct host_ops {
 static inline bool host_is_short(int error)
 {
 	return error == -EAGAIN || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
-		error == -ENOBUFS;
+		error == -ENOBUFS || error == -ENOSPC;
 }
 
 struct host {

@@ -17,6 +17,8 @@
 #define DNS_PORT 53
 /* Each of UDP_ATTEMPTS_MAX errors, for one event. */
 #define ERROR_ROUNDS_MAX 4
+/* Mappings from which one turn receives. */
+#define TURN_MAPPINGS 32
 /* So long nothing came in before the inbox's memory goes back. */
 #define TRIM_NS     (1 * NS_PER_SEC)
 #define INBOX_BYTES ((size_t)HOST_BATCH_MAX * UDP_INBOX_STRIDE)
@@ -331,7 +333,8 @@ void udpflow_host_ready(struct udpflow *udpflow, struct handle handle, uint32_t 
 		list_append(&udpflow->ready, &udp->ready);
 }
 
-/* One batch for each that has something: nobody waits longer than for these. */
+/* One batch for each of some that have something: nobody waits longer than for these. The others
+ * come first in the next turn, those with more behind them. */
 static void receive_all(struct udpflow *udpflow)
 {
 	struct list now;
@@ -345,8 +348,10 @@ static void receive_all(struct udpflow *udpflow)
 			udpflow->config.loop->now_ns + TRIM_NS);
 	list_init(&now);
 	list_move(&now, &udpflow->ready);
-	while ((node = list_take(&now)))
+	for (int n = 0; n < TURN_MAPPINGS && (node = list_take(&now)); n++)
 		udp_receive(container_of(node, struct udp_flow, ready));
+	list_move(&now, &udpflow->ready);
+	list_move(&udpflow->ready, &now);
 }
 
 bool udpflow_finish(struct udpflow *udpflow)
