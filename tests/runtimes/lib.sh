@@ -185,9 +185,11 @@ bg() { "$@" 8>&- 9>&- & RT_PIDS+=($!); BG=$!; }       # in the background, kille
 # bg_up SECONDS CMD...: in the background; fails unless it writes to fd 7 within that time
 bg_up() {
 	local end=$1 said up; shift
-	[ -p "$W/up" ] || mkfifo "$W/up"
+	# one of its own each time: whoever said more than one byte left it in there
+	mkfifo "$W/up"
 	exec {up}<>"$W/up"
-	"$@" 7>"$W/up" 8>&- 9>&- {up}>&- & BG=$!
+	rm "$W/up"
+	"$@" 7>&"$up" 8>&- 9>&- {up}>&- & BG=$!
 	RT_PIDS+=("$BG")
 	read -r -N 1 -t "$end" said <&"$up" || said=
 	exec {up}>&-

@@ -112,7 +112,8 @@ static int fake_recv(
 	g_assert_true(socket->is_open);
 	for (; i < n && (datagram = g_queue_pop_head(&socket->incoming)); i++) {
 		g_assert_cmpuint(datagrams[i].len, >=, datagram->len);
-		memcpy(datagrams[i].data, datagram->data, datagram->len);
+		if (datagram->len)
+			memcpy(datagrams[i].data, datagram->data, datagram->len);
 		datagrams[i].len = datagram->len;
 		g_byte_array_unref(datagram);
 	}
