@@ -66,7 +66,7 @@ static void query_free(struct dns_query *query)
 
 static void make_room(struct dns *dns, size_t len)
 {
-	while (dns->n_queries &&
+	while (!list_is_empty(&dns->queries) &&
 		(dns->n_queries >= QUERIES_MAX ||
 			dns->n_bytes + sizeof(struct dns_query) + len > QUERY_BYTES_MAX)) {
 		count(dns->config.counters, COUNTER_DNS_EVICTED);
@@ -497,7 +497,7 @@ void dns_free(struct dns *dns)
 {
 	if (!dns)
 		return;
-	while (dns->n_queries)
+	while (!list_is_empty(&dns->queries))
 		query_free(container_of(dns->queries.next, struct dns_query, used));
 	close_all(&dns->open);
 	close_all(&dns->full);

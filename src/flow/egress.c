@@ -26,6 +26,7 @@ struct datagram {
 	uint32_t len;
 	int n_pieces;
 	struct iovec pieces[PIECES_MAX];
+	uint8_t headers[HEADERS_MAX]; /* pieces[0], of a packet that is whole */
 };
 
 /* Which part of a datagram a packet carries. */
@@ -238,12 +239,11 @@ static uint32_t take_ids(struct egress *egress, uint32_t n)
 static void send_whole(struct egress *egress, struct datagram *d, uint32_t n_datagrams)
 {
 	struct part part = {.len = d->len, .is_last = true, .id = take_ids(egress, n_datagrams)};
-	uint8_t buf[HEADERS_MAX];
 
-	d->pieces[0] = (struct iovec){buf, put_headers(buf, d, &part)};
+	d->pieces[0] = (struct iovec){d->headers, put_headers(d->headers, d, &part)};
 	if (d->protocol == IPPROTO_UDP && egress->link && egress->link->offloads & LINK_CSUM &&
 		d->pieces[1].iov_len >= sizeof(struct udp_header))
-		put_partial_checksum(d, (struct vnet_header *)buf);
+		put_partial_checksum(d, (struct vnet_header *)d->headers);
 	else
 		put_checksum(d);
 	(void)put_on_link(egress, d->pieces, d->n_pieces);

@@ -530,7 +530,8 @@ static void read_error(const struct sock_extended_err *error, const union host_s
 	ret->icmp_code = error->ee_code;
 	ret->addr = addr_of(name);
 	ret->port = port_of(name);
-	ret->offender = addr_of((const union host_sockaddr *)(const void *)SO_EE_OFFENDER(error));
+	/* SO_EE_OFFENDER(), which knows no const. */
+	ret->offender = addr_of((const union host_sockaddr *)(const void *)(error + 1));
 }
 
 /* False: there is none. */

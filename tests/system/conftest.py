@@ -18,6 +18,7 @@ def pytest_configure(config):
                     "NETNS_HELPER=build/src/netns-helper; NETNS_HELPER_STACK its stack", 4)
     config.addinivalue_line("markers", "soak: takes minutes; runs in the suite of that name")
     config.addinivalue_line("markers", "relay_only: libslirp differs, see docs/design.md")
+    config.addinivalue_line("markers", "dad: the container looks for its IPv6 address first, for seconds")
     config.addinivalue_line("markers", "fresh: wants a private host of its own")
     # Whatever a helper leaves behind becomes our child.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -82,9 +83,12 @@ def real_host(no_orphans):
 
 
 @pytest.fixture
-def container(host):
+def container(host, request):
     """A container of the host's ordinary user."""
-    return host.container()
+    made = host.container()
+    if not request.node.get_closest_marker("dad"):
+        made.shell("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad", check=False)
+    return made
 
 
 @pytest.fixture

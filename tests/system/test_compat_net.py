@@ -8,6 +8,8 @@ import pytest
 from harness.ns import HOST4, HOST6, listener
 from harness.util import wait_readable
 
+pytestmark = pytest.mark.dad
+
 
 IP_RECVERR = 11  # without it Linux does not tell UDP of an unreachable network
 

@@ -17,7 +17,6 @@ both_families = pytest.mark.parametrize("family", [FOUR, SIX], ids=["ipv4", "ipv
 def start(container, helper):
     """Starts a helper with IPv6 whose container has its address at once."""
     def start_one(*options, **kwargs):
-        container.shell("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad")
         one = helper("--enable-ipv6", *options, **kwargs)
         container.wait_ipv6()
         return one
