@@ -33,7 +33,7 @@ struct flood {
 
 struct tally {
 	uint64_t n;
-	uint64_t n_wrong; /* of this session, but of another length or number */
+	uint64_t n_wrong; /* of this flood, but of another length or number */
 	int64_t first_ns; /* of the first one's arrival */
 	int64_t last_ns;
 };

@@ -148,7 +148,7 @@ rt_exit() {
 	declare -F cleanup >/dev/null && cleanup
 	for p in "${RT_PIDS[@]}"; do kill "$p" 2>/dev/null; done
 	# Everything must go by itself within 5 s; what does not is a finding.
-	for _ in {1..50}; do left=$(rt_tagged 2>/dev/null); [ -z "$left" ] && break; sleep 0.1; done
+	for _ in {1..50}; do left=$(rt_tagged 2>/dev/null); [ -z "$left" ] && break; look_again; done
 	for p in $left; do
 		say "LEFT BEHIND: $p $(tr '\0' ' ' <"/proc/$p/cmdline")"
 		kill -9 "$p" 2>/dev/null; [ $rc = 0 ] && rc=1
@@ -206,13 +206,20 @@ free_port() {
 	printf -v "$1" %s "$_p"
 }
 
+# look_again: a tenth of a second between two looks. The kernel tells nobody that a port is listened
+# on (sock_diag knows of destroyed sockets only), nor whom of foreign processes it has ended.
+look_again() {
+	[ -n "${RT_NEVER:-}" ] || exec {RT_NEVER}<> <(:)
+	read -r -t 0.1 -u "$RT_NEVER" || :
+}
+
 # retry SECONDS CMD...: until it succeeds. For what foreign programs tell nobody of (a port of
 # dockerd's answers, nginx serves); what can say that it is there is started by bg_up.
 retry() {
 	local end=$((SECONDS + $1)); shift
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
+		look_again
 	done
 }
 
