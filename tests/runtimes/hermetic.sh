@@ -33,10 +33,10 @@ echo "nameserver 127.0.0.1" >"$d/resolv.conf"
 chmod 755 "$d"
 mount --bind "$d/resolv.conf" /etc/resolv.conf
 if command -v dnsmasq >/dev/null; then
-	dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --no-resolv --no-hosts --port=53 \
-		--listen-address=127.0.0.1 --bind-interfaces --address=/rt-test.example/192.0.2.77 &
-	dns=$!
-	for _ in {1..50}; do [ -n "$(ss -Hlun 'sport = :53')" ] && break; sleep 0.1; done
+	# it goes into the background when it is bound
+	dnsmasq --conf-file=/dev/null --pid-file="$d/dnsmasq.pid" --no-resolv --no-hosts --port=53 \
+		--listen-address=127.0.0.1 --bind-interfaces --address=/rt-test.example/192.0.2.77
+	dns=$(cat "$d/dnsmasq.pid")
 	export RT_DNS=1
 else
 	echo "hermetic.sh: no dnsmasq, so no DNS checks" >&2
