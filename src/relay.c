@@ -223,6 +223,10 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	case HANDLE_UDP:
 	case HANDLE_PING:
 	case HANDLE_DNS:
+	case HANDLE_SPLICE_NEAR:
+	case HANDLE_SPLICE_FAR:
+	case HANDLE_PUBLISH:
+	case HANDLE_PUBLISH_UDP:
 		stack_ready(&relay->stack, handle, events);
 		break;
 	case HANDLE_API_LISTENER:
@@ -422,7 +426,7 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 		&relay->counters);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "libslirp refuses its configuration");
-	hostfwd_init(&relay->hostfwd, &relay->bridge);
+	hostfwd_init(&relay->hostfwd, &relay->bridge, relay->policy.guest);
 	if (parts->link_is_up)
 		bridge_link_up(&relay->bridge);
 	return 0;
@@ -438,7 +442,6 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
 		.bridge = &relay->bridge,
-		.hostfwd = &relay->hostfwd,
 		.mtu = parts->options->mtu,
 		.descriptors = descriptors_left(relay, parts->descriptor_limit),
 		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),

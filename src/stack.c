@@ -20,20 +20,10 @@
 
 /* ---- TCP ---- */
 
-/* A segment that is nobody's may be of a published port, whose connections libslirp makes. */
 static void tcp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
 {
-	struct flow_key key;
-
-	if (tcpflow_input(&stack->tcpflow, frame, packet) == TCPFLOW_TAKEN)
-		return;
-	flow_key_of(&key, frame, packet);
-	if (!hostfwd_is_published(stack->config.hostfwd, FORWARD_TCP, key.near_port)) {
+	if (tcpflow_input(&stack->tcpflow, frame, packet) == TCPFLOW_STRAY)
 		tcpflow_refuse(&stack->tcpflow, frame, packet);
-		return;
-	}
-	ingress_complete_checksum(frame - LINK_HEADER_LEN, packet);
-	bridge_input(stack->config.bridge, frame, packet);
 }
 
 /* ---- UDP ---- */
@@ -80,8 +70,7 @@ static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet
 
 	if (is_for_nameserver(stack, packet, port))
 		dns_input(stack->dns, frame, packet);
-	else if (is_for_dhcp(stack, packet, port) ||
-		hostfwd_is_published(stack->config.hostfwd, FORWARD_UDP, be16_get(udp->src_port)))
+	else if (is_for_dhcp(stack, packet, port))
 		give_to_bridge(stack, frame, packet);
 	else
 		udpflow_input(&stack->udpflow, frame, packet);

@@ -22,7 +22,6 @@
 #include "icmpflow/icmpflow.h"
 #include "link/link.h"
 #include "slirp/bridge.h"
-#include "slirp/hostfwd.h"
 #include "tcpflow/tcpflow.h"
 #include "udpflow/udpflow.h"
 
@@ -34,7 +33,6 @@ struct stack_config {
 	struct counters *counters;
 	struct icmp_limit *icmp_limit;
 	struct bridge *bridge;
-	const struct hostfwd *hostfwd;
 	uint32_t mtu;
 	uint64_t descriptors; /* that there are for all flows together */
 	size_t memory;        /* for what TCP keeps, bytes */

@@ -68,15 +68,16 @@ static bool take_proto(const json_t *value, enum forward_proto *ret_proto)
 }
 
 /* Missing, null and "" mean the default. */
-static bool take_addr(const json_t *value, struct in_addr fallback, struct in_addr *ret_addr)
+static bool take_addr(const json_t *value, struct in_addr fallback, struct ip_addr *ret_addr)
 {
 	const char *text = json_string_value(value);
+	struct in_addr addr = fallback;
 
-	if (!value || json_is_null(value) || (text && !*text)) {
-		*ret_addr = fallback;
-		return true;
-	}
-	return text && inet_pton(AF_INET, text, ret_addr) == 1;
+	if (value && !json_is_null(value) && !(text && !*text) &&
+		(!text || inet_pton(AF_INET, text, &addr) != 1))
+		return false;
+	*ret_addr = ip_addr_of_v4(addr);
+	return true;
 }
 
 /* The value of what is no integer (80.0 is a real) is 0. */
@@ -111,36 +112,31 @@ static const char *take_spec(const struct request *request, struct forward_spec 
 	return NULL;
 }
 
-/* The errno is in the log: clients know only this one text. */
-static void add_done(void *owner, uint64_t cookie, int error, uint64_t id)
-{
-	const struct api_requester *requester = owner;
-
-	if (error < 0)
-		refuse(requester, cookie, "add_hostfwd: slirp_add_hostfwd failed");
-	else
-		reply(requester, cookie, "{\"return\":{\"id\":%" PRIu64 "}}", id);
-}
-
 static void add_hostfwd(const struct request *request)
 {
 	struct api_requester *requester = request->requester;
-	struct forward_spec spec = {0};
+	struct forward_spec spec = {.n_ports = 1, .host_fd = -1};
 	const char *wrong = take_spec(request, &spec);
+	struct forward_failure failure;
+	uint64_t id;
 
 	if (wrong)
 		refuse_argument(request, "add_hostfwd", wrong);
+	else if (forward_add(requester->context->forward, &spec, 1, &id, &failure) < 0)
+		refuse(requester, request->cookie, "add_hostfwd: slirp_add_hostfwd failed");
 	else
-		forward_add(
-			requester->context->forward, &spec, add_done, requester, request->cookie);
+		reply(requester, request->cookie, "{\"return\":{\"id\":%" PRIu64 "}}", id);
 }
 
 static void print_rule(FILE *out, const struct forward_rule *rule)
 {
 	char host[INET_ADDRSTRLEN], guest[INET_ADDRSTRLEN];
 
-	inet_ntop(AF_INET, &rule->spec.host_addr, host, sizeof(host));
-	inet_ntop(AF_INET, &rule->spec.guest_addr, guest, sizeof(guest));
+	const struct in_addr host_addr = ip_addr_v4(&rule->spec.host_addr),
+			     guest_addr = ip_addr_v4(&rule->spec.guest_addr);
+
+	inet_ntop(AF_INET, &host_addr, host, sizeof(host));
+	inet_ntop(AF_INET, &guest_addr, guest, sizeof(guest));
 	fprintf(out,
 		"{\"id\":%" PRIu64 ",\"proto\":\"%s\",\"host_addr\":\"%s\",\"host_port\":%u,"
 		"\"guest_addr\":\"%s\",\"guest_port\":%u}",
@@ -192,16 +188,11 @@ static void remove_hostfwd(const struct request *request)
 {
 	const struct api_requester *requester = request->requester;
 	json_int_t id = json_integer_value(json_object_get(request->arguments, "id"));
-	int r = -ENOENT;
 
-	if (id > 0)
-		r = forward_remove(requester->context->forward, (uint64_t)id);
-	if (r == -ENOENT)
-		refuse_argument(request, "remove_hostfwd", "id");
-	else if (r < 0)
-		refuse(requester, request->cookie, "remove_hostfwd: slirp_remove_hostfwd failed");
-	else
+	if (id > 0 && forward_remove(requester->context->forward, (uint64_t)id, false) == 0)
 		reply(requester, request->cookie, "{\"return\":{}}");
+	else
+		refuse_argument(request, "remove_hostfwd", "id");
 }
 
 static const struct {

@@ -13,7 +13,7 @@
 /* Told the reply: `text` is malloc'ed and passed on; NULL when memory ran out. */
 typedef void api_reply_fn(void *owner, uint64_t cookie, char *text, size_t len);
 
-/* Where replies go. It outlives what was asked of the forward rules, or calls forward_forget(). */
+/* Where replies go. */
 struct api_requester {
 	const struct api_context *context;
 	api_reply_fn *reply;

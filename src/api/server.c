@@ -447,7 +447,6 @@ static void stop(struct api_server *server)
 	for (size_t i = 0; i < API_CLIENTS_MAX; i++)
 		if (server->clients[i].state != CLIENT_FREE)
 			client_close(&server->clients[i]);
-	forward_forget(server->requester.context->forward, &server->requester);
 }
 
 void api_server_free(struct api_server *server)

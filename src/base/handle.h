@@ -17,12 +17,16 @@ enum handle_kind {
 	HANDLE_LINK,
 	HANDLE_AGENT,
 	HANDLE_API_LISTENER,
-	HANDLE_API_CLIENT, /* index: the client's slot */
-	HANDLE_SLIRP,      /* index: the descriptor */
-	HANDLE_TCP,        /* index: the flow */
-	HANDLE_UDP,        /* index: the flow */
-	HANDLE_PING,       /* index: the flow */
-	HANDLE_DNS,        /* index: the upstream socket */
+	HANDLE_API_CLIENT,  /* index: the client's slot */
+	HANDLE_SLIRP,       /* index: the descriptor */
+	HANDLE_TCP,         /* index: the flow */
+	HANDLE_UDP,         /* index: the flow */
+	HANDLE_PING,        /* index: the flow */
+	HANDLE_DNS,         /* index: the upstream socket */
+	HANDLE_SPLICE_NEAR, /* index: the flow; its socket in the container's namespace */
+	HANDLE_SPLICE_FAR,  /* index: the flow; the client's socket */
+	HANDLE_PUBLISH,     /* index: the listener */
+	HANDLE_PUBLISH_UDP, /* index: the published socket, or that of one client */
 };
 
 struct handle {

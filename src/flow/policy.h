@@ -74,6 +74,16 @@ enum policy_verdict policy_map(const struct policy *policy, const struct ip_addr
 enum policy_verdict policy_unmap(
 	const struct policy *policy, const struct ip_addr *src, struct ip_addr *ret_addr);
 
+/*
+ * As whom a client of a published port is shown to a guest of `family`:
+ *   127/8, ::1, 0/8, ::, link-local, the guest's own address, N+2, N+3 and their IPv6 likes, of the
+ *   other family, of no single machine
+ *                    N+2, fd00::2, whatever host_loopback says
+ *   all others       themselves, with those on the link whom the container would ask for by ARP
+ */
+struct ip_addr policy_client_name(
+	const struct policy *policy, const struct ip_addr *client, const struct ip_addr *guest);
+
 /* The source address that connections to a host of that family have to use, or NULL. */
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family);
 /* Likewise to a nameserver of the host's; none to one on the host itself, or on its link. */

@@ -1,58 +1,174 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "forward/forward.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/util.h"
+#include "forward/spec.h"
 
 /* How many entries the first one allocates; then it doubles. */
 #define ENTRIES_MIN 16
 
-struct entry {
-	struct forward_rule rule;
-	bool pending; /* the backend said FORWARD_LATER, or has not returned yet */
-
-	/* Who waits, while it is pending. */
-	forward_done_fn *done; /* NULL: forgotten */
-	void *owner;
-	uint64_t cookie;
-};
-
 struct forward {
 	struct forward_backend *backend;
-	struct entry *entries; /* in the order of their ids: a new one is the last */
-	size_t n_entries;
+	struct forward_rule **rules; /* in the order of their ids: a new one is the last */
+	size_t n_rules;
 	size_t n_allocated;
-	size_t n_serving;
 	uint64_t last_id;
-	/* How many entries have this host port: most are free, and need no look at all entries. */
+	/* How many rules have this host port: most are free, and need no look at all rules. */
 	uint32_t n_on_port[2][UINT16_MAX + 1];
 };
-
-static uint32_t *on_port(struct forward *forward, const struct forward_spec *spec)
-{
-	return &forward->n_on_port[spec->proto][spec->host_port];
-}
 
 const char *forward_proto_name(enum forward_proto proto)
 {
 	return proto == FORWARD_TCP ? "tcp" : "udp";
 }
 
-static int log_failure(
-	const struct forward *forward, const char *what, const struct forward_spec *spec, int error)
+const char *forward_path_name(enum forward_path path)
 {
-	char addr[INET_ADDRSTRLEN];
+	static const char *const names[] = {
+		[FORWARD_AUTO] = "auto", [FORWARD_SPLICE] = "splice", [FORWARD_TAP] = "tap"};
 
-	inet_ntop(AF_INET, &spec->host_addr, addr, sizeof(addr));
-	return log_errno(LOG_LEVEL_WARNING, error, "%s: cannot %s %s %s:%u",
-		forward->backend->ops->describe(forward->backend), what,
-		forward_proto_name(spec->proto), addr, spec->host_port);
+	return names[path];
 }
+
+void forward_spec_done(struct forward_spec *spec)
+{
+	free(spec->host_path);
+	free(spec->guest_path);
+	if (spec->host_fd >= 0)
+		close(spec->host_fd);
+	*spec = (struct forward_spec){.host_fd = -1};
+}
+
+/* ---- the table ---- */
+
+/* The index of the first rule whose id is `id` or greater. */
+static size_t lower_bound(const struct forward *forward, uint64_t id)
+{
+	size_t low = 0, high = forward->n_rules;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (forward->rules[middle]->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool has_port(const struct forward_spec *spec)
+{
+	return spec->source != FORWARD_FROM_UNIX;
+}
+
+static void count_ports(struct forward *forward, const struct forward_spec *spec, int by)
+{
+	for (uint32_t i = 0; has_port(spec) && i < spec->n_ports; i++)
+		forward->n_on_port[spec->proto][spec->host_port + i] += (uint32_t)by;
+}
+
+static bool overlap(const struct forward_spec *a, const struct forward_spec *b)
+{
+	return has_port(a) && has_port(b) && a->proto == b->proto &&
+		a->host_port < b->host_port + b->n_ports &&
+		b->host_port < a->host_port + a->n_ports &&
+		ip_addr_equal(&a->host_addr, &b->host_addr);
+}
+
+/* The first port of `spec` that a rule has already; 0: there is none. */
+static uint16_t taken_port(const struct forward *forward, const struct forward_spec *spec)
+{
+	bool maybe = false;
+
+	for (uint32_t i = 0; has_port(spec) && i < spec->n_ports; i++)
+		maybe = maybe || forward->n_on_port[spec->proto][spec->host_port + i];
+	for (size_t i = 0; maybe && i < forward->n_rules; i++)
+		if (overlap(spec, &forward->rules[i]->spec))
+			return MAX(spec->host_port, forward->rules[i]->spec.host_port);
+	return 0;
+}
+
+static int make_room(struct forward *forward, size_t n)
+{
+	size_t wanted = MAX(forward->n_allocated, (size_t)ENTRIES_MIN);
+	struct forward_rule **rules;
+
+	if (n > FORWARD_RULES_MAX - forward->n_rules)
+		return -ENOSPC;
+	while (wanted < forward->n_rules + n)
+		wanted *= 2;
+	if (wanted == forward->n_allocated)
+		return 0;
+	rules = reallocarray(forward->rules, wanted, sizeof(struct forward_rule *));
+	if (!rules)
+		return -ENOMEM;
+	forward->rules = rules;
+	forward->n_allocated = wanted;
+	return 0;
+}
+
+static void free_rule(struct forward_rule *rule)
+{
+	forward_spec_done(&rule->spec);
+	free(rule);
+}
+
+/* ---- one rule ---- */
+
+static int log_failure(const struct forward *forward, const struct forward_spec *spec, int error)
+{
+	char text[FORWARD_SPEC_TEXT_MAX];
+
+	forward_spec_format(spec, text);
+	return log_errno(LOG_LEVEL_WARNING, error, "%s: cannot publish %s",
+		forward->backend->ops->describe(forward->backend), text);
+}
+
+/* The spec's belongings are the rule's when it is one. */
+static int add_one(
+	struct forward *forward, struct forward_spec *spec, struct forward_failure *ret_failure)
+{
+	struct forward_rule *rule;
+	int r;
+
+	ret_failure->field = "host_port";
+	ret_failure->port = taken_port(forward, spec);
+	if (ret_failure->port)
+		return -EADDRINUSE;
+	ret_failure->port = spec->host_port;
+	rule = malloc(sizeof(*rule));
+	if (!rule)
+		return -ENOMEM;
+	*rule = (struct forward_rule){.id = forward->last_id + 1, .spec = *spec};
+	r = forward->backend->ops->bind(forward->backend, rule, ret_failure);
+	if (r < 0) {
+		free(rule);
+		return r;
+	}
+	*spec = (struct forward_spec){.host_fd = -1};
+	forward->last_id++;
+	forward->rules[forward->n_rules++] = rule;
+	count_ports(forward, &rule->spec, 1);
+	return 0;
+}
+
+static void take_back_last(struct forward *forward)
+{
+	struct forward_rule *rule = forward->rules[--forward->n_rules];
+
+	forward->backend->ops->unbind(forward->backend, rule, true);
+	count_ports(forward, &rule->spec, -1);
+	free_rule(rule);
+}
+
+/* ---- all of them ---- */
 
 struct forward *forward_new(struct forward_backend *backend)
 {
@@ -71,172 +187,95 @@ void forward_free(struct forward *forward)
 	free(forward);
 }
 
-static int unbind(struct forward *forward, const struct forward_rule *rule)
-{
-	int r = forward->backend->ops->unbind(forward->backend, rule);
-
-	return r < 0 ? log_failure(forward, "withdraw", &rule->spec, r) : 0;
-}
-
 void forward_close_all(struct forward *forward)
 {
-	while (forward->n_entries > 0) {
-		struct forward_rule rule = forward->entries[--forward->n_entries].rule;
+	while (forward->n_rules > 0) {
+		struct forward_rule *rule = forward->rules[--forward->n_rules];
 
-		--*on_port(forward, &rule.spec);
-		unbind(forward, &rule);
+		count_ports(forward, &rule->spec, -1);
+		forward->backend->ops->unbind(forward->backend, rule, false);
+		free_rule(rule);
 	}
-	forward->n_serving = 0;
-	free(forward->entries);
-	forward->entries = NULL;
+	free(forward->rules);
+	forward->rules = NULL;
 	forward->n_allocated = 0;
 }
 
-/* The index of the first entry whose id is `id` or greater. */
-static size_t lower_bound(const struct forward *forward, uint64_t id)
+int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, uint64_t *ret_id,
+	struct forward_failure *ret_failure)
 {
-	size_t low = 0, high = forward->n_entries;
+	uint64_t first_id = forward->last_id + 1;
+	int r = make_room(forward, n);
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (forward->entries[middle].rule.id < id)
-			low = middle + 1;
-		else
-			high = middle;
+	*ret_failure = (struct forward_failure){0};
+	*ret_id = first_id;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		ret_failure->index = i;
+		r = add_one(forward, &specs[i], ret_failure);
+		if (r < 0)
+			log_failure(forward, &specs[i], r);
 	}
-	return low;
+	ret_failure->error = r;
+	/* Nobody was told these ids, so the next rules can have them. */
+	while (r < 0 && forward->last_id >= first_id) {
+		take_back_last(forward);
+		forward->last_id--;
+	}
+	for (size_t i = 0; i < n; i++)
+		forward_spec_done(&specs[i]);
+	return r;
 }
 
-static struct entry *find(const struct forward *forward, uint64_t id)
+int forward_remove(struct forward *forward, uint64_t id, bool close_connections)
 {
 	size_t i = lower_bound(forward, id);
+	struct forward_rule *rule;
 
-	if (i == forward->n_entries || forward->entries[i].rule.id != id)
-		return NULL;
-	return &forward->entries[i];
-}
-
-static void drop(struct forward *forward, struct entry *entry)
-{
-	size_t n_behind = (size_t)(forward->entries + forward->n_entries - entry) - 1;
-
-	--*on_port(forward, &entry->rule.spec);
-	memmove(entry, entry + 1, n_behind * sizeof(*entry));
-	forward->n_entries--;
-}
-
-static bool is_taken(struct forward *forward, const struct forward_spec *spec)
-{
-	if (*on_port(forward, spec) == 0)
-		return false;
-	for (size_t i = 0; i < forward->n_entries; i++) {
-		const struct forward_spec *other = &forward->entries[i].rule.spec;
-
-		if (other->host_port == spec->host_port && other->proto == spec->proto &&
-			other->host_addr.s_addr == spec->host_addr.s_addr)
-			return true;
-	}
-	return false;
-}
-
-static int make_room(struct forward *forward)
-{
-	size_t n = MAX(forward->n_allocated * 2, (size_t)ENTRIES_MIN);
-	struct entry *entries;
-
-	if (forward->n_entries >= FORWARD_RULES_MAX)
-		return -ENOSPC;
-	if (forward->n_entries < forward->n_allocated)
-		return 0;
-	entries = reallocarray(forward->entries, n, sizeof(*entries));
-	if (!entries)
-		return -ENOMEM;
-	forward->entries = entries;
-	forward->n_allocated = n;
+	if (i == forward->n_rules || forward->rules[i]->id != id)
+		return -ENOENT;
+	rule = forward->rules[i];
+	forward->n_rules--;
+	memmove(&forward->rules[i], &forward->rules[i + 1],
+		(forward->n_rules - i) * sizeof(struct forward_rule *));
+	count_ports(forward, &rule->spec, -1);
+	forward->backend->ops->unbind(forward->backend, rule, close_connections);
+	free_rule(rule);
 	return 0;
 }
 
-/* A pending entry becomes a rule that serves, or goes; who waits is told. */
-static void settle(struct forward *forward, struct entry *entry, int error)
+static bool same_host_side(const struct forward_spec *a, const struct forward_spec *b)
 {
-	struct entry was = *entry;
-
-	entry->pending = false;
-	if (error < 0) {
-		log_failure(forward, "publish", &was.rule.spec, error);
-		drop(forward, entry);
-		/* Nobody was told this id, so the next rule can have it. */
-		if (was.rule.id == forward->last_id)
-			forward->last_id--;
-	} else {
-		forward->n_serving++;
-	}
-	if (was.done)
-		was.done(was.owner, was.cookie, error, error < 0 ? 0 : was.rule.id);
+	if (a->proto != b->proto || a->source != b->source)
+		return false;
+	if (a->source == FORWARD_FROM_UNIX)
+		return strcmp(a->host_path, b->host_path) == 0;
+	return a->host_port == b->host_port && a->n_ports == b->n_ports &&
+		ip_addr_equal(&a->host_addr, &b->host_addr);
 }
 
-void forward_add(struct forward *forward, const struct forward_spec *spec, forward_done_fn *done,
-	void *owner, uint64_t cookie)
+uint64_t forward_find(const struct forward *forward, const struct forward_spec *spec)
 {
-	struct forward_rule rule = {.spec = *spec};
-	int r = is_taken(forward, spec) ? -EADDRINUSE : make_room(forward);
-
-	if (r < 0) {
-		log_failure(forward, "publish", spec, r);
-		done(owner, cookie, r, 0);
-		return;
-	}
-	rule.id = ++forward->last_id;
-	forward->entries[forward->n_entries++] = (struct entry){
-		.rule = rule, .pending = true, .done = done, .owner = owner, .cookie = cookie};
-	++*on_port(forward, spec);
-	r = forward->backend->ops->bind(forward->backend, &rule);
-	if (r != FORWARD_LATER)
-		forward_bound(forward, rule.id, r);
-}
-
-void forward_bound(struct forward *forward, uint64_t id, int error)
-{
-	struct entry *entry = find(forward, id);
-
-	if (entry && entry->pending)
-		settle(forward, entry, error);
-}
-
-void forward_forget(struct forward *forward, const void *owner)
-{
-	for (size_t i = 0; i < forward->n_entries; i++)
-		if (forward->entries[i].owner == owner)
-			forward->entries[i].done = NULL;
-}
-
-int forward_remove(struct forward *forward, uint64_t id)
-{
-	struct entry *entry = find(forward, id);
-	struct forward_rule rule;
-	int r;
-
-	if (!entry || entry->pending)
-		return -ENOENT;
-	rule = entry->rule;
-	r = unbind(forward, &rule);
-	if (r < 0)
-		return r;
-	drop(forward, find(forward, id));
-	forward->n_serving--;
+	for (size_t i = 0; i < forward->n_rules; i++)
+		if (same_host_side(&forward->rules[i]->spec, spec))
+			return forward->rules[i]->id;
 	return 0;
 }
 
 const struct forward_rule *forward_next(const struct forward *forward, uint64_t after_id)
 {
-	for (size_t i = lower_bound(forward, after_id + 1); i < forward->n_entries; i++)
-		if (!forward->entries[i].pending)
-			return &forward->entries[i].rule;
-	return NULL;
+	size_t i = lower_bound(forward, after_id + 1);
+
+	return i < forward->n_rules ? forward->rules[i] : NULL;
+}
+
+void forward_status(
+	const struct forward *forward, const struct forward_rule *rule, struct forward_status *ret)
+{
+	*ret = (struct forward_status){.state = FORWARD_LISTENING};
+	forward->backend->ops->status(forward->backend, rule, ret);
 }
 
 size_t forward_count(const struct forward *forward)
 {
-	return forward->n_serving;
+	return forward->n_rules;
 }

@@ -28,6 +28,21 @@ struct host_dial {
 	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
 };
 
+/* Where a listener is, or a published UDP socket. */
+struct host_bind {
+	struct ip_addr addr;
+	uint16_t port;
+	bool dual_stack; /* addr is ::, IPv4 clients come, too, as v4-mapped addresses */
+	bool paused;     /* bound, and not listening: tcp_listen_resume() */
+};
+
+/* Who has connected, and to which address of ours. IPv4 addresses are of family AF_INET, however
+ * the listener got them; a client of a unix socket has family AF_UNIX and nothing else. */
+struct host_client {
+	struct ip_addr peer, local;
+	uint16_t peer_port, local_port;
+};
+
 /* Why a dial failed, as precisely as the kernel knows. */
 struct host_error {
 	int error; /* errno, positive; 0: none, the connection stands */
@@ -59,6 +74,9 @@ struct host_dgram_config {
 	uint8_t family;             /* AF_INET, AF_INET6 */
 	uint8_t protocol;           /* IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6 */
 	const struct ip_addr *from; /* the source address; NULL: the kernel chooses */
+	/* A published port: bound here, and each datagram's `local` is told and heeded. NULL: a
+	 * port of the kernel's choice. */
+	const struct host_bind *published;
 	/* Only this peer, whose answers alone arrive (DNS); NULL: whoever speaks to it. */
 	const struct ip_addr *peer;
 	uint16_t peer_port;
@@ -70,9 +88,13 @@ struct host_dgram_config {
 struct host_datagram {
 	struct ip_addr addr; /* whom it goes to, or comes from; family 0: the connected peer */
 	uint16_t port;       /* not of ping sockets */
-	uint8_t ttl, tos;    /* to be sent with; as it came. ttl 0: the default, or unknown */
-	bool dont_fragment;  /* going out only */
-	uint16_t segment;    /* 0: one datagram */
+	/* Of a published port: the address of ours that it came to, or is to leave from; family 0:
+	 * the kernel chooses. */
+	struct ip_addr local;
+	uint32_t scope;     /* of a published port: the interface of a link-local peer; 0: none */
+	uint8_t ttl, tos;   /* to be sent with; as it came. ttl 0: the default, or unknown */
+	bool dont_fragment; /* going out only */
+	uint16_t segment;   /* 0: one datagram */
 	uint8_t *data;
 	size_t len; /* coming in: the room before the call, the length after it */
 };
@@ -126,6 +148,19 @@ struct host_ops {
 	bool (*is_connected)(struct host *host, int fd);
 	/* listen(2); on a socket that listens it changes the backlog only. */
 	int (*listen)(struct host *host, int fd, int backlog);
+	/* A listener for TCP with the largest backlog, watched level-triggered for EPOLLIN; its
+	 * descriptor or a negative errno. */
+	int (*tcp_listen)(struct host *host, const struct host_bind *bind, struct handle handle);
+	/* Stops listening and keeps the port: clients are refused, nobody else can have it.
+	 * Connections that were accepted go on. And begins again. 0 or a negative errno. */
+	int (*tcp_listen_pause)(struct host *host, int fd);
+	int (*tcp_listen_resume)(struct host *host, int fd);
+	/* A client, not watched yet: its descriptor, -EAGAIN when none waits, or another negative
+	 * errno (-EMFILE: refuse()). */
+	int (*tcp_accept)(struct host *host, int fd, struct host_client *ret);
+	/* What tcp_dial() does to a connection of its own, done to an accepted one: it is watched
+	 * with `handle`, edge-triggered. 0 or a negative errno. */
+	int (*tcp_adopt)(struct host *host, int fd, struct handle handle);
 	/* Accepts one client and resets it at once (SO_LINGER 0), also when the process has no
 	 * descriptor left. 0, -EAGAIN when none waits, or another negative errno. */
 	int (*refuse)(struct host *host, int fd);

@@ -13,31 +13,63 @@ static struct Slirp *touch(struct bridge *bridge)
 	return bridge->slirp;
 }
 
-static int hostfwd_bind(struct forward_backend *backend, const struct forward_rule *rule)
+static int check(const struct forward_spec *spec, const char **ret_field)
+{
+	if (spec->source != FORWARD_FROM_ADDR || spec->host_addr.family != AF_INET)
+		*ret_field = "host_addr";
+	else if (spec->guest_path || spec->guest_addr.family == AF_INET6)
+		*ret_field = "guest_addr";
+	else if (spec->path == FORWARD_SPLICE)
+		*ret_field = "path";
+	else if (spec->lazy)
+		*ret_field = "lazy";
+	else
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+static void remove_ports(struct bridge *bridge, const struct forward_spec *spec, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		slirp_remove_hostfwd(touch(bridge), spec->proto == FORWARD_UDP,
+			ip_addr_v4(&spec->host_addr), spec->host_port + (int)i);
+}
+
+static int hostfwd_bind(struct forward_backend *backend, struct forward_rule *rule,
+	struct forward_failure *ret_failure)
 {
 	struct hostfwd *hostfwd = container_of(backend, struct hostfwd, backend);
 	struct bridge *bridge = hostfwd->bridge;
 	const struct forward_spec *spec = &rule->spec;
-	uint8_t *ports;
+	const struct in_addr guest =
+		spec->guest_addr.family == AF_INET ? ip_addr_v4(&spec->guest_addr) : hostfwd->guest;
+	int r = check(spec, &ret_failure->field);
 
-	if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
-		    spec->host_port, spec->guest_addr, spec->guest_port) < 0)
-		return -errno;
+	for (uint32_t i = 0; r == 0 && i < spec->n_ports; i++) {
+		ret_failure->port = (uint16_t)(spec->host_port + i);
+		if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP,
+			    ip_addr_v4(&spec->host_addr), ret_failure->port, guest,
+			    spec->guest_port + (int)i) < 0) {
+			r = -errno;
+			remove_ports(bridge, spec, i);
+		}
+	}
 	bridge->new_forward = true;
-	ports = spec->proto == FORWARD_UDP ? hostfwd->udp_ports : hostfwd->tcp_ports;
-	ports[spec->guest_port / 8] |= (uint8_t)(1 << spec->guest_port % 8);
-	return 0;
+	return r;
 }
 
-static int hostfwd_unbind(struct forward_backend *backend, const struct forward_rule *rule)
+static void hostfwd_unbind(
+	struct forward_backend *backend, const struct forward_rule *rule, bool close_connections)
 {
 	struct bridge *bridge = container_of(backend, struct hostfwd, backend)->bridge;
-	const struct forward_spec *spec = &rule->spec;
 
-	return slirp_remove_hostfwd(touch(bridge), spec->proto == FORWARD_UDP, spec->host_addr,
-		       spec->host_port) < 0
-		? -ENOENT
-		: 0;
+	remove_ports(bridge, &rule->spec, rule->spec.n_ports);
+}
+
+/* libslirp tells nothing. */
+static void hostfwd_status(struct forward_backend *backend, const struct forward_rule *rule,
+	struct forward_status *ret)
+{
 }
 
 static const char *hostfwd_describe(struct forward_backend *backend)
@@ -48,17 +80,12 @@ static const char *hostfwd_describe(struct forward_backend *backend)
 static const struct forward_backend_ops hostfwd_ops = {
 	.bind = hostfwd_bind,
 	.unbind = hostfwd_unbind,
+	.status = hostfwd_status,
 	.describe = hostfwd_describe,
 };
 
-bool hostfwd_is_published(const struct hostfwd *hostfwd, enum forward_proto proto, uint16_t port)
+void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge, struct in_addr guest)
 {
-	const uint8_t *ports = proto == FORWARD_UDP ? hostfwd->udp_ports : hostfwd->tcp_ports;
-
-	return ports[port / 8] & 1 << port % 8;
-}
-
-void hostfwd_init(struct hostfwd *hostfwd, struct bridge *bridge)
-{
-	*hostfwd = (struct hostfwd){.backend = {.ops = &hostfwd_ops}, .bridge = bridge};
+	*hostfwd = (struct hostfwd){
+		.backend = {.ops = &hostfwd_ops}, .bridge = bridge, .guest = guest};
 }

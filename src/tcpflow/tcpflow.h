@@ -24,8 +24,10 @@
 #include "base/loop.h"
 #include "flow/buffer.h"
 #include "flow/icmp_limit.h"
+#include "flow/next_hop.h"
 #include "flow/policy.h"
 #include "flow/table.h"
+#include "flow/usage.h"
 #include "host/host.h"
 #include "link/link.h"
 #include "tcpflow/rtt.h"
@@ -121,7 +123,9 @@ struct tcpflow_config {
 	struct loop *loop; /* its time and its timers */
 	struct counters *counters;
 	struct icmp_limit *icmp_limit;
+	struct next_hop *next_hop;
 	const struct siphash_key *key;
+	uint32_t mtu; /* of the link */
 	uint32_t max_flows;
 	uint32_t queue_len; /* packets that the container's side of the link holds, 0: no bound */
 	size_t memory;      /* of all buffers, bytes */
@@ -153,6 +157,16 @@ struct tcpflow {
 	void *trace_arg;
 };
 
+/* A client of a published port, whom the container is to meet. */
+struct tcp_arrival {
+	int fd;              /* the accepted connection; not watched yet */
+	struct ip_addr near; /* the container's server */
+	uint16_t near_port;
+	struct ip_addr far; /* as whom the container sees the client, of the same family */
+	uint16_t far_port;
+	struct usage *usage; /* its rule's; a reference is taken */
+};
+
 enum tcpflow_result {
 	TCPFLOW_TAKEN,
 	TCPFLOW_STRAY, /* of no flow, and no SYN: to be refused, if nobody else knows it */
@@ -168,6 +182,19 @@ enum tcpflow_result tcpflow_input(
 	struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
 /* Answers a stray segment with a reset, unless it is one (RFC 9293 3.10.7.1). */
 void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
+/* Dials the container (RFC 9293 3.10.1) in the name of the client; its descriptor is the flow's
+ * when 0 is returned. If these ports are in use between the two the client is shown with another
+ * one. What the container answers the client gets: a refusal is a reset, and so is that nobody is
+ * there (NEXT_HOP_GIVE_UP_NS) or answers (TCP_SYN_GIVE_UP_NS). A negative errno: there is no room.
+ */
+int tcpflow_arrive(struct tcpflow *tcpflow, const struct tcp_arrival *arrival);
+/* `addr` was heard of at `mac`: flows that wait for it dial. */
+void tcpflow_neighbor(
+	struct tcpflow *tcpflow, const struct ip_addr *addr, const struct eth_addr *mac);
+/* An ICMP error of the container's or of a router behind it. */
+void tcpflow_near_error(struct tcpflow *tcpflow, const uint8_t *frame, const struct packet *packet);
+/* Resets all connections that hold `usage`. */
+void tcpflow_reset_all(struct tcpflow *tcpflow, const struct usage *usage);
 /* `events` are epoll's. */
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events);
 /* The end of a turn. Returns true when there is more to do at once. */

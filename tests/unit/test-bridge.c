@@ -71,7 +71,7 @@ static void set_up(struct fixture *f, gconstpointer limit)
 	g_assert_cmpint(bridge_init(&f->bridge, &config, &f->link.link, &f->host.host, &f->loop,
 				&f->counters),
 		==, 0);
-	hostfwd_init(&f->hostfwd, &f->bridge);
+	hostfwd_init(&f->hostfwd, &f->bridge, f->policy.guest);
 	bridge_finish(&f->bridge);
 }
 
@@ -378,9 +378,10 @@ static struct forward_rule rule_on(uint16_t port)
 		.spec =
 			{
 				.proto = FORWARD_TCP,
-				.host_addr.s_addr = htonl(0x7f000001),
+				.host_addr = ip_addr_of_v4((struct in_addr){htonl(0x7f000001)}),
 				.host_port = port,
-				.guest_addr.s_addr = htonl(GUEST),
+				.n_ports = 1,
+				.guest_addr = ip_addr_of_v4((struct in_addr){htonl(GUEST)}),
 				.guest_port = 80,
 			},
 	};
@@ -397,24 +398,24 @@ static uint16_t free_port(void)
 static void test_forward_backlog(struct fixture *f, gconstpointer unused)
 {
 	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
-	const struct forward_rule rule = rule_on(free_port());
+	struct forward_rule rule = rule_on(free_port());
+	struct forward_failure failure;
 	int fd;
 
 	for (fd = 0; fd < FAKE_HOST_FDS; fd++)
 		f->host.fd[fd].is_listening = true;
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, 0);
 	bridge_finish(&f->bridge);
 	fd = only_watched_fd(f);
 	g_assert_cmpint(fd, >=, 0);
 	g_assert_cmpint(f->host.fd[fd].backlog, ==, SOMAXCONN);
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, -EADDRINUSE);
-	g_assert_cmpint(ops->unbind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, -EADDRINUSE);
+	ops->unbind(&f->hostfwd.backend, &rule, false);
 	fake_host_close(&f->host, fd);
-	g_assert_cmpint(ops->unbind(&f->hostfwd.backend, &rule), ==, -ENOENT);
 	bridge_finish(&f->bridge);
 	g_assert_cmpint(only_watched_fd(f), ==, -1);
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
-	g_assert_cmpint(ops->unbind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, 0);
+	ops->unbind(&f->hostfwd.backend, &rule, false);
 }
 
 static void connect_to(uint16_t port, int *ret_client)
@@ -432,12 +433,13 @@ static void connect_to(uint16_t port, int *ret_client)
 static void test_forward_before_arp(struct fixture *f, gconstpointer unused)
 {
 	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
-	const struct forward_rule rule = rule_on(free_port());
+	struct forward_rule rule = rule_on(free_port());
+	struct forward_failure failure;
 	uint8_t reply[42] = {[14] = 0, 1, 8, 0, 6, 4, 0, 2};
 	GByteArray *sent;
 	int fd, client;
 
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, 0);
 	bridge_finish(&f->bridge);
 	fd = only_watched_fd(f);
 	connect_to(rule.spec.host_port, &client);
@@ -467,12 +469,13 @@ static void test_forward_before_arp(struct fixture *f, gconstpointer unused)
 static void test_forward_refused(struct fixture *f, gconstpointer limit)
 {
 	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
-	const struct forward_rule rule = rule_on(free_port());
+	struct forward_rule rule = rule_on(free_port());
+	struct forward_failure failure;
 	int fd;
 
 	for (fd = 0; fd < FAKE_HOST_FDS; fd++)
 		f->host.fd[fd].is_listening = true;
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, 0);
 	bridge_finish(&f->bridge);
 	fd = only_watched_fd(f);
 	f->host.fd[fd].n_waiting = 3;
@@ -487,12 +490,13 @@ static void test_forward_refused(struct fixture *f, gconstpointer limit)
 static void test_listeners_rest(struct fixture *f, gconstpointer limit)
 {
 	const struct forward_backend_ops *ops = f->hostfwd.backend.ops;
-	const struct forward_rule rule = rule_on(free_port());
+	struct forward_rule rule = rule_on(free_port());
+	struct forward_failure failure;
 	int fd;
 
 	for (fd = 0; fd < FAKE_HOST_FDS; fd++)
 		f->host.fd[fd].is_listening = true;
-	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule), ==, 0);
+	g_assert_cmpint(ops->bind(&f->hostfwd.backend, &rule, &failure), ==, 0);
 	bridge_finish(&f->bridge);
 	fd = only_watched_fd(f);
 	g_assert_cmpint(fd, >=, 0);
