@@ -303,15 +303,15 @@ static void send_waiting(struct bridge *bridge)
 	slirp_pollfds_poll(bridge->slirp, 1, on_get_revents, bridge);
 }
 
-static bool inquire(
+static enum reass_answer inquire(
 	struct bridge *bridge, struct reass_inquiry *inquiry, uint8_t *probe, size_t probe_len)
 {
 	char *connections;
-	bool answer;
+	enum reass_answer answer;
 
 	slirp_input(bridge->slirp, probe, (int)probe_len);
 	if (!reass_inquiry_sweep(inquiry, probe, probe_len))
-		return false;
+		return REASS_NOT_NEXT;
 	slirp_input(bridge->slirp, probe, (int)probe_len);
 	connections = slirp_connection_info(bridge->slirp);
 	answer = reass_inquiry_end(inquiry, connections);
@@ -319,13 +319,13 @@ static bool inquire(
 	return answer;
 }
 
-/* Whether libslirp expects this TCP segment next, on a connection that is established. */
-static bool is_next(struct bridge *bridge, const uint8_t *frame, const struct packet *packet)
+/* Whether libslirp expects this TCP segment next, and what of it may pass: the rest is cut off. */
+static bool is_next(struct bridge *bridge, uint8_t *frame, struct packet *packet)
 {
 	uint8_t probe[REASS_PROBE_MAX];
 	struct reass_inquiry inquiry;
 	size_t probe_len;
-	bool answer;
+	enum reass_answer answer;
 
 	probe_len = reass_inquiry_begin(&inquiry, frame, packet, probe);
 	if (!probe_len)
@@ -333,7 +333,7 @@ static bool is_next(struct bridge *bridge, const uint8_t *frame, const struct pa
 	bridge->inquiry = &inquiry;
 	answer = inquire(bridge, &inquiry, probe, probe_len);
 	bridge->inquiry = NULL;
-	return answer;
+	return reass_guard_apply(answer, frame, packet);
 }
 
 void bridge_input(struct bridge *bridge, uint8_t *frame, struct packet *packet)

@@ -68,11 +68,16 @@ static void set_ip_len(uint8_t *frame, const struct packet *packet, uint32_t n_r
 			be16_of((uint16_t)(be16_get(ip6->payload_length) - n_removed));
 }
 
-/* What was behind `keep` bytes of data is gone, FIN included. */
-static void cut(uint8_t *frame, struct packet *packet, uint32_t keep)
+static const uint8_t *data_of(const uint8_t *frame, const struct packet *packet)
+{
+	return frame + packet->transport_offset + packet->transport_header_len;
+}
+
+/* What was behind `keep` bytes of data is gone, FIN included. `frame` may have lost them already.
+ */
+static void cut(uint8_t *frame, struct packet *packet, uint32_t keep, const uint8_t *data)
 {
 	struct tcp_header *tcp = tcp_of(frame, packet);
-	const uint8_t *data = (const uint8_t *)tcp + packet->transport_header_len;
 	uint32_t len = data_len_of(packet), n_removed = len - keep;
 
 	set_flags(tcp, tcp->flags & (uint8_t)~TCP_FIN);
@@ -101,12 +106,21 @@ enum reass_verdict reass_guard_check(uint8_t *frame, struct packet *packet)
 	if (to_trigger == 0 && (len || !fin))
 		return REASS_PASS;
 	if (to_trigger > 1 || syn) {
-		cut(frame, packet, to_trigger ? to_trigger - 1 : 0);
+		cut(frame, packet, to_trigger ? to_trigger - 1 : 0, data_of(frame, packet));
 		return REASS_CUT;
 	}
-	if (len > 1)
-		cut(frame, packet, 1);
 	return REASS_ASK;
+}
+
+bool reass_guard_apply(enum reass_answer answer, uint8_t *frame, struct packet *packet)
+{
+	uint32_t len = data_len_of(packet);
+
+	if (answer == REASS_NEXT_ALL)
+		return len > 1;
+	if (answer == REASS_NEXT_BYTE && len > 1)
+		cut(frame, packet, 1, data_of(frame, packet));
+	return answer == REASS_NEXT_BYTE;
 }
 
 /* ---- the inquiry ---- */
@@ -116,10 +130,12 @@ size_t reass_inquiry_begin(struct reass_inquiry *inquiry, const uint8_t *frame,
 {
 	struct packet probe = *packet;
 	struct tcp_header *tcp = tcp_of(ret_probe, packet);
+	const uint8_t *data = data_of(frame, packet);
+	size_t header_len = (size_t)(data - frame);
 
-	if (packet->len > REASS_PROBE_MAX)
+	if (header_len > REASS_PROBE_MAX)
 		return 0;
-	memcpy(ret_probe, frame, packet->len);
+	memcpy(ret_probe, frame, header_len);
 	*inquiry = (struct reass_inquiry){
 		.near = packet->src,
 		.far = packet->dst,
@@ -127,7 +143,7 @@ size_t reass_inquiry_begin(struct reass_inquiry *inquiry, const uint8_t *frame,
 		.far_port = be16_get(tcp->dst_port),
 		.next = be32_get(tcp->seq),
 	};
-	cut(ret_probe, &probe, 0);
+	cut(ret_probe, &probe, 0, data);
 	set_seq(tcp, inquiry->next - 1);
 	return probe.len;
 }
@@ -174,39 +190,48 @@ void reass_inquiry_saw(struct reass_inquiry *inquiry, const uint8_t *frame, size
 		inquiry->n_other++;
 }
 
-/* "  TCP[ESTABLISHED]  17  10.0.2.100 40000  192.0.2.1 80  0  0". Of a connection to a published
- * port the second pair is the near end, and the first one is of the host. */
+/* "  TCP[ESTABLISHED]  17  10.0.2.100 40000  192.0.2.1 80  0  0", the last two are what waits for
+ * the host, and for the container. Of a connection to a published port the second pair is the near
+ * end, and the first one is of the host. */
 static bool connection_read(
-	const char *line, const struct reass_inquiry *inquiry, bool *ret_established)
+	const char *line, const struct reass_inquiry *inquiry, enum reass_answer *ret_answer)
 {
 	char state[16];
-	unsigned int first, second;
+	unsigned int first, second, n_waiting;
 
-	if (sscanf(line, " TCP[%15[^]]] %*d %*s %u %*s %u", state, &first, &second) != 3 ||
+	if (sscanf(line, " TCP[%15[^]]] %*d %*s %u %*s %u %u", state, &first, &second,
+		    &n_waiting) != 4 ||
 		!strcmp(state, "HOST_FORWARD"))
 		return false;
-	*ret_established = !strcmp(state, "ESTABLISHED");
+	if (!strcmp(state, "ESTABLISHED"))
+		*ret_answer = REASS_NEXT_BYTE;
+	else
+		*ret_answer = n_waiting ? REASS_NOT_NEXT : REASS_NEXT_ALL;
 	return second == inquiry->near_port ||
 		(first == inquiry->near_port && second == inquiry->far_port);
 }
 
-static bool is_established(const struct reass_inquiry *inquiry, const char *connections)
+/* What holds for all of them. */
+static enum reass_answer answer_of(const struct reass_inquiry *inquiry, const char *connections)
 {
-	bool found = false, established;
+	enum reass_answer all = REASS_NOT_NEXT, one;
+	bool found = false;
 
 	for (const char *line = connections; line && *line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (!connection_read(line, inquiry, &established))
+		if (!connection_read(line, inquiry, &one))
 			continue;
-		if (!established)
-			return false;
+		all = !found || one == all ? one : REASS_NOT_NEXT;
 		found = true;
+		if (all == REASS_NOT_NEXT)
+			break;
 	}
-	return found;
+	return all;
 }
 
-bool reass_inquiry_end(const struct reass_inquiry *inquiry, const char *connections)
+enum reass_answer reass_inquiry_end(const struct reass_inquiry *inquiry, const char *connections)
 {
-	return !inquiry->n_next && !inquiry->n_other && inquiry->n_resets &&
-		is_established(inquiry, connections);
+	if (inquiry->n_next || inquiry->n_other || !inquiry->n_resets)
+		return REASS_NOT_NEXT;
+	return answer_of(inquiry, connections);
 }

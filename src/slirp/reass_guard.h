@@ -12,12 +12,15 @@
  * T-1, or when it is a FIN alone at T. All others end elsewhere, whatever is trimmed. Of these
  *   - one that begins earlier is cut to end at T-1 and loses its FIN; the container sends the rest
  *     again. That of a SYN is always cut: it would be queued.
- *   - one that begins at T-1 is cut to that byte. It, and a FIN alone at T, passes only when the
- *     state is ESTABLISHED and libslirp expects just that: then nothing in front of T is queued,
- * and it bypasses the loop, or is put in front of a segment that begins at T or later. In other
- * states libslirp sends everything through the loop, and they cannot be seen from outside: its own
- * FIN may wait for a window. So it is asked, see struct reass_inquiry. What does not pass is
- * dropped; when the host closed first and the stream ends exactly at T, its end does not arrive.
+ *   - one that begins at T-1, and a FIN alone at T, passes only when libslirp expects just that,
+ *     which is asked of it (struct reass_inquiry), since its state cannot be seen from outside: its
+ *     own FIN may wait for a window. In ESTABLISHED the segment is cut to that byte: it bypasses
+ *     the loop, or is put in front of one that begins at T or later, since nothing in front of T
+ *     is queued. In other states everything goes through the loop. There it passes uncut when it
+ *     goes on behind T and libslirp holds nothing that the host is still to take: then the
+ *     window, all of its buffer, is larger than any segment and cuts nothing off.
+ *   What does not pass is dropped; when the host closed first and the container's segment ends
+ *   exactly at T, what is behind it does not arrive.
  */
 #pragma once
 
@@ -29,14 +32,20 @@
 #include "wire/ip4.h"
 #include "wire/packet.h"
 
-#define TCP_HEADER_MAX 60
-/* All headers, and the one byte that is cut off then. */
-#define REASS_PROBE_MAX (ETH_HEADER_LEN + IP4_HEADER_MAX + TCP_HEADER_MAX + 1)
+#define TCP_HEADER_MAX  60
+#define REASS_PROBE_MAX (ETH_HEADER_LEN + IP4_HEADER_MAX + TCP_HEADER_MAX)
 
 enum reass_verdict {
 	REASS_PASS,
 	REASS_CUT, /* shortened in place; may pass */
-	REASS_ASK, /* perhaps shortened; may pass when an inquiry says so */
+	REASS_ASK, /* may pass as an inquiry says */
+};
+
+/* What an inquiry finds. */
+enum reass_answer {
+	REASS_NOT_NEXT,  /* or not known: the segment may not pass */
+	REASS_NEXT_BYTE, /* its first byte of data and no more, or its FIN alone */
+	REASS_NEXT_ALL,  /* all of it, if it has more than a byte; else nothing */
 };
 
 /* A TCP segment from the container, checked by packet_parse(). Always REASS_PASS when built for a
@@ -67,8 +76,11 @@ size_t reass_inquiry_begin(struct reass_inquiry *inquiry, const uint8_t *frame,
 /* Makes the second probe of the first one. Returns false when the first answer says no already. */
 bool reass_inquiry_sweep(struct reass_inquiry *inquiry, uint8_t *probe, size_t len);
 /* `connections` is libslirp's list of them, as text. It does not tell IPv6 addresses and the far
- * ends of published ports, so every connection with these ports must be ESTABLISHED. */
-bool reass_inquiry_end(const struct reass_inquiry *inquiry, const char *connections);
+ * ends of published ports, so what is said is of every connection with these ports. */
+enum reass_answer reass_inquiry_end(const struct reass_inquiry *inquiry, const char *connections);
+
+/* Makes a segment to be asked about what the answer lets pass. False: nothing. */
+bool reass_guard_apply(enum reass_answer answer, uint8_t *frame, struct packet *packet);
 
 /* A frame that libslirp sent in between. */
 void reass_inquiry_saw(struct reass_inquiry *inquiry, const uint8_t *frame, size_t len);

@@ -103,8 +103,8 @@ static const struct {
 	{2, 1, ACK, REASS_PASS, 1, ACK},
 	{1, 1, ACK, REASS_ASK, 1, ACK},
 	{1, 1, ACK | FIN, REASS_ASK, 1, ACK | FIN},
-	{1, 9, ACK | FIN, REASS_ASK, 1, ACK},
-	{1, 2, ACK, REASS_ASK, 1, ACK},
+	{1, 9, ACK | FIN, REASS_ASK, 9, ACK | FIN},
+	{1, 2, ACK, REASS_ASK, 2, ACK},
 	{1, 0, ACK, REASS_PASS, 0, ACK},
 	{1, 0, ACK | FIN, REASS_PASS, 0, ACK | FIN},
 	{0, 0, ACK, REASS_PASS, 0, ACK},
@@ -164,40 +164,44 @@ static void test_rules(void)
 
 #define INFO_HEAD \
 	"  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n"
-#define LINE(state, src, sport, dst, dport) \
-	"  TCP[" state "]  12 " src " " sport " " dst " " dport " 0 0\n"
+#define LINE_WITH(state, src, sport, dst, dport, waiting) \
+	"  TCP[" state "]  12 " src " " sport " " dst " " dport " " waiting " 0\n"
+#define LINE(state, src, sport, dst, dport) LINE_WITH(state, src, sport, dst, dport, "0")
 
 static const struct {
 	const char *text;
-	bool answer;
+	enum reass_answer answer;
 } connections[] = {
-	{INFO_HEAD LINE("ESTABLISHED", "10.0.2.100", "40000", "10.0.2.2", "80"), true},
-	{INFO_HEAD LINE("ESTABLISHED", "*", "40000", "0.0.0.0", "80"), true},
-	{INFO_HEAD LINE("FIN_WAIT_1", "10.0.2.100", "40000", "10.0.2.2", "80"), false},
-	{LINE("CLOSE_WAIT", "10.0.2.100", "40000", "10.0.2.2", "80"), false},
+	{INFO_HEAD LINE("ESTABLISHED", "10.0.2.100", "40000", "10.0.2.2", "80"), REASS_NEXT_BYTE},
+	{INFO_HEAD LINE("ESTABLISHED", "*", "40000", "0.0.0.0", "80"), REASS_NEXT_BYTE},
+	{INFO_HEAD LINE("FIN_WAIT_1", "10.0.2.100", "40000", "10.0.2.2", "80"), REASS_NEXT_ALL},
+	{INFO_HEAD LINE_WITH("FIN_WAIT_1", "10.0.2.100", "40000", "10.0.2.2", "80", "1"),
+		REASS_NOT_NEXT},
+	{LINE_WITH("ESTABLISHED", "10.0.2.100", "40000", "10.0.2.2", "80", "17"), REASS_NEXT_BYTE},
+	{LINE("CLOSE_WAIT", "10.0.2.100", "40000", "10.0.2.2", "80"), REASS_NEXT_ALL},
 	{LINE("ESTABLISHED", "*", "40000", "0.0.0.0", "80")
 			LINE("FIN_WAIT_2", "*", "40000", "0.0.0.0", "80"),
 		false},
 	{LINE("FIN_WAIT_2", "*", "40000", "0.0.0.0", "81") LINE("ESTABLISHED", "*", "40000",
 		 "0.0.0.0", "80") LINE("FIN_WAIT_2", "*", "40001", "0.0.0.0", "80"),
-		true},
+		REASS_NEXT_BYTE},
 	/* Published ports: the near end comes second, the listener is no connection. */
 	{LINE("HOST_FORWARD", "*", "8080", "10.0.2.100", "40000")
 			LINE("ESTABLISHED", "127.0.0.1", "8080", "10.0.2.100", "40000"),
-		true},
+		REASS_NEXT_BYTE},
 	{LINE("ESTABLISHED", "127.0.0.1", "8080", "10.0.2.100", "40000")
 			LINE("CLOSING", "127.0.0.1", "8080", "10.0.2.100", "40000"),
 		false},
-	{LINE("HOST_FORWARD", "*", "8080", "10.0.2.100", "40000"), false},
-	{INFO_HEAD "  UDP[20 sec]  12 10.0.2.100 40000 10.0.2.2 80 0 0\n", false},
-	{INFO_HEAD, false},
-	{"", false},
+	{LINE("HOST_FORWARD", "*", "8080", "10.0.2.100", "40000"), REASS_NOT_NEXT},
+	{INFO_HEAD "  UDP[20 sec]  12 10.0.2.100 40000 10.0.2.2 80 0 0\n", REASS_NOT_NEXT},
+	{INFO_HEAD, REASS_NOT_NEXT},
+	{"", REASS_NOT_NEXT},
 };
 
 static struct reass_inquiry answered(const char *far_address, uint8_t flags, uint32_t ack)
 {
 	const struct segment segment = {
-		.seq = 0xffffffff, .port = 80, .flags = ACK, .data = data, .len = 1};
+		.seq = 0xffffffff, .port = 80, .flags = ACK, .data = data, .len = 5};
 	uint8_t probe[REASS_PROBE_MAX],
 		reply[20] = {0, 80, NEAR_PORT >> 8, NEAR_PORT & 0xff, [12] = 0x50, flags};
 	struct reass_inquiry inquiry;
@@ -207,7 +211,7 @@ static struct reass_inquiry answered(const char *far_address, uint8_t flags, uin
 	frame_segment(&ends4, &segment);
 	g_assert_cmpint(packet_parse(frame.b, frame.len, &packet), ==, PACKET_OK);
 	len = reass_inquiry_begin(&inquiry, frame.b, &packet, probe);
-	g_assert_cmpuint(len, ==, frame.len - 1);
+	g_assert_cmpuint(len, ==, frame.len - segment.len);
 	put32(reply + 8, ack);
 	frame_ip(&frame, IPPROTO_TCP, far_address, ends4.near, reply, sizeof(reply));
 	reass_inquiry_saw(&inquiry, frame.b, frame.len);
@@ -267,7 +271,8 @@ static void test_second_answer(void)
 			see(&inquiry, 0, RST);
 		if (i & 2)
 			see(&inquiry, NEAR_PORT, ACK);
-		g_assert_cmpint(reass_inquiry_end(&inquiry, connections[0].text), ==, i == 1);
+		g_assert_cmpint(reass_inquiry_end(&inquiry, connections[0].text), ==,
+			i == 1 ? REASS_NEXT_BYTE : REASS_NOT_NEXT);
 	}
 }
 
@@ -553,6 +558,22 @@ static void play_host_closed(const struct ends *ends)
 	end();
 }
 
+/* And yet the container's stream goes on behind the trigger, queued segments and end included. */
+static void play_host_closed_crossing(const struct ends *ends)
+{
+	begin(ends, 8);
+	open_with(NULL, 0);
+	g_assert_cmpint(shutdown(w.server, SHUT_WR), ==, 0);
+	host_events();
+	replies();
+	say(13, ACK | PSH, data + 12, 4);
+	say(9, ACK | PSH, data + 8, 2);
+	g_assert_cmpuint(send_all(data, 20, FIN), <=, 3);
+	expect(data, 20);
+	expect_end();
+	end();
+}
+
 /* Likewise, and nothing of it was seen: the container's window keeps the FIN back. */
 static void play_host_closed_unseen(const struct ends *ends)
 {
@@ -600,6 +621,7 @@ static const struct play {
 	{"queued", play_queued},
 	{"syn-data", play_syn_data},
 	{"host-closed", play_host_closed},
+	{"host-closed-crossing", play_host_closed_crossing},
 	{"host-closed-unseen", play_host_closed_unseen},
 	{"two-fins", play_two_fins},
 };
