@@ -71,6 +71,7 @@ void forward_spec_done(struct forward_spec *spec);
 struct forward_rule {
 	uint64_t id;
 	struct forward_spec spec; /* owned by the rule */
+	void *served;             /* the backend's own, from bind() to unbind() */
 };
 
 enum forward_state {
