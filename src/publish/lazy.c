@@ -5,7 +5,7 @@
  * second, while there are such rules, through one socket of the namespace:
  *
  *   ASKING for the socket --made--> LOOKING --dump of IPv4, of IPv6--> the rules follow
- *      '--cannot be had--> all rules listen; it is asked for again, unless nobody is there to ask
+ *      '--cannot be had--> all rules listen; asked for again, unless nobody is there
  *
  * The kernel makes an answer while it is read, so that nothing is waited for. Who answers is the
  * container's kernel, and its root may send to the socket, too: what is not of the kernel, or is no
@@ -30,6 +30,7 @@
 #define STATE_LISTEN 10
 
 #define POLL_NS      (250 * NS_PER_MS)
+#define RETRY_NS NS_PER_SEC
 /* What one look reads at most; a longer answer is read on at the next. */
 #define READS_MAX    64
 #define BUFFER_BYTES 32768
@@ -292,7 +293,7 @@ static void go_without(struct lazy *lazy, int error)
 {
 	lazy->is_gone = lazy->is_gone || error == -EPIPE;
 	if (!listen_all(lazy, error) || !lazy->is_gone)
-		arm(lazy, POLL_NS);
+		arm(lazy, RETRY_NS);
 }
 
 static void made(void *owner, uint64_t cookie, int fd)
