@@ -59,6 +59,11 @@
 	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
 	X(FORWARD_REFUSED, "forward_refused",                                                 \
 		"clients of published ports refused for want of descriptors")                 \
+	X(SPLICE_OPENED, "splice_opened", "clients of published ports that were spliced")     \
+	X(SPLICE_REFUSED, "splice_refused", "clients reset since the container refused")      \
+	X(SPLICE_FELL_BACK, "splice_fell_back", "clients that went over the tap instead")     \
+	X(SPLICE_NO_PIPE, "splice_no_pipe", "reads of bulk for which there was no pipe")      \
+	X(SPLICE_DRAINED, "splice_drained", "pipes whose bytes found no taker")               \
 	X(API_REQUESTS, "api_requests", "requests answered on the API socket")                \
 	X(API_ERRORS, "api_errors", "requests answered with an error")                        \
 	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \
