@@ -8,11 +8,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "api/listener.h"
 #include "api/request.h"
 #include "api/scanner.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/unix_listener.h"
 
 /* How many connections one turn accepts. */
 #define ACCEPT_BATCH 64
@@ -50,7 +50,7 @@ struct client {
 };
 
 struct api_server {
-	struct api_listener listener;
+	struct unix_listener listener;
 	struct loop *loop; /* NULL before the start */
 	struct api_requester requester;
 	struct timer pause; /* armed: the listener is not watched */
@@ -410,10 +410,11 @@ int api_server_open(struct api_server **ret_server, const char *path)
 
 	if (!server)
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "API socket %s", path);
-	r = api_listener_open(&server->listener, path);
+	r = unix_listener_open(&server->listener, path);
 	if (r < 0) {
 		free(server);
-		return r;
+		return log_errno(
+			LOG_LEVEL_ERROR, r, "API socket %s%s", path, unix_listener_explain(r));
 	}
 	api_request_init();
 	for (size_t i = 0; i < API_RESERVE; i++)
@@ -451,13 +452,17 @@ static void stop(struct api_server *server)
 
 void api_server_free(struct api_server *server)
 {
+	int r;
+
 	if (!server)
 		return;
 	if (server->loop)
 		stop(server);
 	while (reserve_spend(server))
 		;
-	api_listener_close(&server->listener);
+	r = unix_listener_close(&server->listener);
+	if (r < 0)
+		log_errno(LOG_LEVEL_WARNING, r, "API socket %s", server->listener.name);
 	free(server);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two files of hostsock share: hostsock.c (epoll, listeners, TCP), hostdgram.c.
+ * What the files of hostsock share: hostsock.c (epoll, TCP), hostlisten.c (listeners and their
+ * clients), hostdgram.c.
  */
 #pragma once
 
@@ -46,6 +47,19 @@ static inline void set_option(int fd, int level, int name, int value)
 {
 	setsockopt(fd, level, name, &value, sizeof(value));
 }
+
+/* hostlisten.c: host_ops of these names. */
+bool hostsock_is_listening(struct host *host, int fd);
+int hostsock_listen(struct host *host, int fd, int backlog);
+int hostsock_describe(struct host *host, int fd, struct host_socket *ret);
+int hostsock_tcp_listen(struct host *host, const struct host_bind *bind, struct handle handle);
+int hostsock_tcp_listen_pause(struct host *host, int fd);
+int hostsock_tcp_listen_resume(struct host *host, int fd, struct handle handle);
+int hostsock_tcp_accept(struct host *host, int fd, struct host_client *ret);
+int hostsock_tcp_client(struct host *host, int fd, struct host_client *ret);
+int hostsock_refuse(struct host *host, int fd);
+/* A descriptor that means nothing, for hostsock->spare. */
+int hostsock_open_spare(void);
 
 /* hostdgram.c: host_ops of these names. */
 int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,

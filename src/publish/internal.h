@@ -27,11 +27,14 @@ struct published {
 	struct publish *publish;
 	struct forward_rule *rule;
 	struct usage *usage;
+	/* Of the host's side: AF_INET, AF_INET6, AF_UNIX; and whether it has IPv4 clients, too. */
+	uint8_t family;
+	bool dual_stack;
 	uint32_t n_listeners;
-	struct listener *listeners;  /* TCP */
-	struct list lazy_link;       /* in lazy->rules */
-	struct unix_name *unix_name; /* FORWARD_FROM_UNIX */
-	struct published_udp *udp;   /* UDP: udp.c's own */
+	struct listener *listeners;          /* TCP */
+	struct list lazy_link;               /* in lazy->rules */
+	struct unix_listener *unix_listener; /* FORWARD_FROM_UNIX */
+	struct published_udp *udp;           /* UDP: udp.c's own */
 };
 
 struct publish {
@@ -45,7 +48,7 @@ struct publish {
 		uint32_t next_free;
 	} * slots;
 	uint32_t n_slots, first_free;
-	/* Listeners at which clients wait, and those that wait for a descriptor. */
+	/* Listeners at which clients wait, and those that rest since they could not be accepted. */
 	struct list ready, resting;
 	struct timer rest_timer;
 	uint16_t next_port; /* of clients without one of their own */
@@ -55,12 +58,18 @@ struct publish {
 
 /* ---- publish.c: decisions that both protocols need ---- */
 
-/* The guest's address of the rule as of now; false: it is not known (yet). */
-bool published_guest(const struct published *published, struct ip_addr *ret);
+/* The guest's address of the rule as of now, for a client of `family` (AF_INET, AF_INET6, AF_UNIX);
+ * false: it is not known (yet). */
+bool published_guest(const struct published *published, uint8_t family, struct ip_addr *ret);
+/* Whether the rule names no guest. */
+bool published_has_default_guest(const struct published *published);
 /* Whether a client at `peer` is to be carried by a socket of the namespace. */
 bool published_wants_splice(const struct published *published, const struct ip_addr *peer);
 /* 127/8, ::1. */
 bool publish_is_loopback(const struct ip_addr *addr);
+/* How a client is shown on the link to the guest: *far and *far_port. */
+void publish_client_name(struct publish *publish, const struct ip_addr *peer, uint16_t peer_port,
+	const struct ip_addr *guest, struct ip_addr *far, uint16_t *far_port);
 
 /* ---- udp.c ---- */
 
@@ -82,19 +91,24 @@ bool publish_udp_finish(struct publish_udp *udp);
 
 /* ---- tcp.c ---- */
 
+void publish_tcp_init(struct publish *publish);
+void publish_tcp_done(struct publish *publish);
 /* As the backend's. */
 int publish_tcp_bind(struct published *published, struct forward_failure *ret_failure);
 void publish_tcp_unbind(struct published *published);
 void publish_tcp_status(const struct published *published, struct forward_status *ret);
-void publish_tcp_ready(struct publish *publish, struct handle handle, uint32_t events);
+void publish_tcp_ready(struct publish *publish, struct handle handle);
 bool publish_tcp_finish(struct publish *publish);
-/* Makes the listener listen, or not. */
+/* Makes the listener listen, or not; one that could not is tried again with the next call. */
 void listener_set_paused(struct listener *listener, bool paused);
 
 /* ---- lazy.c ---- */
 
+/* NULL without memory. */
 struct lazy *lazy_new(struct publish *publish);
 void lazy_free(struct lazy *lazy);
-/* A rule with `lazy` begins (its listeners are paused), or ends. */
+/* Whether the rule's listeners are to begin paused: lazy_add() then follows. */
+bool lazy_is_for(const struct lazy *lazy, const struct published *published);
 void lazy_add(struct lazy *lazy, struct published *published);
+/* Nothing happens when it was not added. */
 void lazy_remove(struct lazy *lazy, struct published *published);

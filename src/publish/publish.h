@@ -32,6 +32,9 @@ struct publish_config {
 	struct socket_source *sockets; /* NULL likewise */
 	const struct siphash_key *key;
 	uint32_t max_udp_clients;
+	/* Descriptors from this number on are kept for what must go on when clients use up the
+	 * others: they are no listener's and no client's. */
+	int max_fd;
 	/* The IPv6 address at which the guest was last seen; false: it was not. */
 	bool (*guest6)(void *arg, struct in6_addr *ret);
 	void *arg;
