@@ -8,8 +8,6 @@
 #include "flow/unreachable.h"
 #include "udpflow/internal.h"
 #include "wire/icmp_about.h"
-#include "wire/ip4.h"
-#include "wire/ip6.h"
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
@@ -261,25 +259,11 @@ static struct udp_flow *mapping_quoted(
 	return flow ? udp_flow_of(flow) : NULL;
 }
 
-/* 0: the message is no such thing. */
-static uint32_t told_mtu(const struct packet *packet, const struct icmp_header *icmp)
-{
-	uint32_t rest = be32_get(icmp->rest);
-
-	if (packet->src.family == AF_INET) {
-		if (icmp->type != ICMP_DESTINATION_UNREACHABLE ||
-			icmp->code != ICMP_FRAGMENTATION_NEEDED || !(rest & 0xffff))
-			return 0;
-		return MAX(rest & 0xffff, IP4_MIN_MTU);
-	}
-	return icmp->type == ICMP6_PACKET_TOO_BIG ? MAX(rest, IP6_MIN_MTU) : 0;
-}
-
 void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
 {
 	const struct icmp_header *icmp =
 		(const struct icmp_header *)(frame + packet->transport_offset);
-	uint32_t mtu = told_mtu(packet, icmp);
+	uint32_t mtu = icmp_about_mtu(packet->src.family, icmp);
 	struct udp_flow *flow;
 
 	flow = mtu ? mapping_quoted(udpflow, frame, packet) : NULL;
