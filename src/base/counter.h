@@ -65,6 +65,13 @@
 	X(SPLICE_FELL_BACK, "splice_fell_back", "clients that went over the tap instead")     \
 	X(SPLICE_NO_PIPE, "splice_no_pipe", "reads of bulk for which there was no pipe")      \
 	X(SPLICE_DRAINED, "splice_drained", "pipes whose bytes found no taker")               \
+	X(PUBLISH_UDP_CLIENTS, "publish_udp_clients", "clients of published UDP ports")       \
+	X(PUBLISH_UDP_EVICTED, "publish_udp_evicted",                                         \
+		"silent clients of published UDP ports that gave way to new ones")            \
+	X(PUBLISH_UDP_DROPPED, "publish_udp_dropped",                                         \
+		"UDP datagrams to published ports lost for want of a way")                    \
+	X(PUBLISH_UDP_REFUSED, "publish_udp_refused",                                         \
+		"UDP datagrams to published ports that the container refused")                \
 	X(API_REQUESTS, "api_requests", "requests answered on the API socket")                \
 	X(API_ERRORS, "api_errors", "requests answered with an error")                        \
 	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \

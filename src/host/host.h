@@ -72,6 +72,8 @@ struct host_dgram {
 	uint8_t ttl, group_ttl, tos; /* 0: the kernel's default */
 	bool dont_fragment;
 	bool no_runs; /* the kernel or the device does not cut runs for this one: they go singly */
+	bool is_dual; /* of family AF_INET6, and IPv4 peers come, too */
+	bool is_shared; /* others may have copies of the descriptor */
 	/* Entries to come in the error queue that say a second time what one of them says. */
 	uint8_t n_repeated_errors;
 	/* Datagrams of runs of which others were sent, and which were not: added up for the
@@ -129,6 +131,10 @@ struct host_dgram_error {
 	uint8_t icmp_family, icmp_type, icmp_code; /* as in struct host_error */
 	uint32_t mtu;                              /* of the path, with EMSGSIZE */
 	struct ip_addr offender;                   /* who says so; family 0: this host */
+	/* Of a published port: to which address of ours; family 0: not said. And the interface of
+	 * a link-local `addr`. */
+	struct ip_addr local;
+	uint32_t scope;
 	size_t quote_len;
 	/* The first bytes of what was in `data`: behind UDP's header, or from the ICMP header on,
 	 * which then has the kernel's id. */
@@ -208,6 +214,12 @@ struct host_ops {
 	 * EPOLLERR. *ret is ready to use. 0 or a negative errno: -EACCES for a ping socket that
 	 * net.ipv4.ping_group_range forbids, -EMFILE, ... */
 	int (*dgram_open)(struct host *host, const struct host_dgram_config *config,
+		struct handle handle, struct host_dgram *ret);
+	/* Likewise of a socket that there is: one that somebody else has bound (`published`: where
+	 * is not looked at), or one of another namespace. With 0 it is
+	 * dgram_close()'s to close, else the caller's still. -EPROTOTYPE:
+	 * it is none of that family and protocol. */
+	int (*dgram_adopt)(struct host *host, int fd, const struct host_dgram_config *config,
 		struct handle handle, struct host_dgram *ret);
 	void (*dgram_close)(struct host *host, struct host_dgram *dgram);
 	/* Sends up to HOST_BATCH_MAX in their order, each with its ttl, tos and dont_fragment.

@@ -267,6 +267,7 @@ static const struct host_ops hostsock_ops = {
 	.tcp_keepalive = hostsock_tcp_keepalive,
 	.tcp_has_unacknowledged = hostsock_tcp_has_unacknowledged,
 	.dgram_open = hostsock_dgram_open,
+	.dgram_adopt = hostsock_dgram_adopt,
 	.dgram_close = hostsock_dgram_close,
 	.dgram_send = hostsock_dgram_send,
 	.dgram_recv = hostsock_dgram_recv,

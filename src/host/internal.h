@@ -22,6 +22,14 @@ static inline struct hostsock *hostsock_of(struct host *host)
 	return container_of(host, struct hostsock, host);
 }
 
+static inline socklen_t sockaddr_of_v6(
+	const struct in6_addr *in6, uint16_t port, union host_sockaddr *ret)
+{
+	ret->in6 = (struct sockaddr_in6){
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = *in6};
+	return sizeof(ret->in6);
+}
+
 /* Returns its length. */
 static inline socklen_t sockaddr_of(
 	const struct ip_addr *addr, uint16_t port, union host_sockaddr *ret)
@@ -32,9 +40,7 @@ static inline socklen_t sockaddr_of(
 			.sin_addr = ip_addr_v4(addr)};
 		return sizeof(ret->in);
 	}
-	ret->in6 = (struct sockaddr_in6){
-		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = addr->in6};
-	return sizeof(ret->in6);
+	return sockaddr_of_v6(&addr->in6, port, ret);
 }
 
 static inline void set_option(int fd, int level, int name, int value)
@@ -57,6 +63,8 @@ int hostsock_open_spare(void);
 
 /* hostdgram.c: host_ops of these names. */
 int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret);
+int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_config *config,
 	struct handle handle, struct host_dgram *ret);
 void hostsock_dgram_close(struct host *host, struct host_dgram *dgram);
 int hostsock_dgram_send(

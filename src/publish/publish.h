@@ -53,7 +53,7 @@ void publish_ready(struct publish *publish, struct handle handle, uint32_t event
 /* A datagram of the container (or a run of them, by its virtio-net header in front of `frame`).
  * True: it was an answer to a client of a published port, and is on its way. */
 bool publish_udp_input(struct publish *publish, const uint8_t *frame, const struct packet *packet);
-/* An ICMP error of the container's. True: it is about a packet that we sent it for a client. */
+/* An ICMP error of the container's. True: it was about a packet that we sent it for a client. */
 bool publish_udp_near_error(
 	struct publish *publish, const uint8_t *frame, const struct packet *packet);
 /* `addr` was heard of at `mac`. */
