@@ -12,10 +12,12 @@
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
+#include "base/socket_source.h"
 #include "flow/icmp_limit.h"
 #include "flow/ingress.h"
 #include "flow/policy.h"
 #include "forward/forward.h"
+#include "forward/spec.h"
 #include "host/hostsock.h"
 #include "link/pcap.h"
 #include "link/tap.h"
@@ -54,6 +56,7 @@ struct relay {
 	struct api_context api_context;
 	struct agent_process agent_process;
 	struct agent_client agent;
+	struct socket_source sockets; /* the agent's */
 	int signal_fd;
 	enum relay_end end;
 	int end_signal;
@@ -75,6 +78,8 @@ struct relay_parts {
 	struct options *options; /* the outbound addresses are kept by libslirp */
 	uint64_t descriptor_limit;
 	struct api_server *api;
+	forward_fd_fn *find_fd; /* what was passed for the rules of --publish */
+	void *find_fd_arg;
 	int signal_fd;
 	int exit_fd;                /* -1: none */
 	int target_fd;              /* pidfd, -1: none */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "api/listener.h"
+#include "base/unix_listener.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,6 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/util.h"
 
 /* How long a predecessor that is ending may still hold the path. */
@@ -41,7 +40,7 @@ static int fill_address(struct sockaddr_un *address, const char *path)
 }
 
 /* Opens the path's folder and keeps its last component. */
-static int open_folder(struct api_listener *listener, const struct sockaddr_un *address)
+static int open_folder(struct unix_listener *listener, const struct sockaddr_un *address)
 {
 	char folder[sizeof(address->sun_path)];
 	const char *slash = strrchr(address->sun_path, '/');
@@ -96,7 +95,7 @@ static int wait_stale(const struct sockaddr_un *address)
 }
 
 /* Takes away what a helper that was killed has left behind, and nothing else. */
-static int unlink_stale(const struct api_listener *listener, const struct sockaddr_un *address)
+static int unlink_stale(const struct unix_listener *listener, const struct sockaddr_un *address)
 {
 	struct stat st;
 	int r;
@@ -119,7 +118,7 @@ static int bind_address(int fd, const struct sockaddr_un *address)
 }
 
 /* The file gets the mode that the socket has, so there is no moment with another one. */
-static int make_name(struct api_listener *listener, const struct sockaddr_un *address)
+static int make_name(struct unix_listener *listener, const struct sockaddr_un *address)
 {
 	struct stat st;
 	int r = fchmod(listener->fd, 0600) < 0 ? -errno : bind_address(listener->fd, address);
@@ -138,25 +137,25 @@ static int make_name(struct api_listener *listener, const struct sockaddr_un *ad
 	return 0;
 }
 
-static int open_all(struct api_listener *listener, const char *path)
+static int open_all(struct unix_listener *listener, const char *path)
 {
 	struct sockaddr_un address;
 	int r = fill_address(&address, path);
 
-	if (r == 0)
-		r = open_folder(listener, &address);
 	if (r < 0)
 		return r;
 	listener->fd = open_socket();
 	if (listener->fd < 0)
 		return listener->fd;
-	r = make_name(listener, &address);
+	r = open_folder(listener, &address);
+	if (r == 0)
+		r = make_name(listener, &address);
 	if (r < 0)
 		return r;
 	return listen(listener->fd, SOMAXCONN) < 0 ? -errno : 0;
 }
 
-static const char *explain(int error)
+const char *unix_listener_explain(int error)
 {
 	switch (error) {
 	case -ENAMETOOLONG:
@@ -170,21 +169,19 @@ static const char *explain(int error)
 	}
 }
 
-int api_listener_open(struct api_listener *listener, const char *path)
+int unix_listener_open(struct unix_listener *listener, const char *path)
 {
 	int r;
 
-	*listener = (struct api_listener){.fd = -1, .folder_fd = -1};
+	*listener = (struct unix_listener){.fd = -1, .folder_fd = -1};
 	r = open_all(listener, path);
-	if (r < 0) {
-		log_errno(LOG_LEVEL_ERROR, r, "API socket %s%s", path, explain(r));
-		api_listener_close(listener);
-	}
+	if (r < 0)
+		unix_listener_close(listener);
 	return r;
 }
 
 /* The number of an inode is not given again while the socket bound to it is open. */
-static bool is_ours(const struct api_listener *listener)
+static bool is_ours(const struct unix_listener *listener)
 {
 	struct stat st;
 
@@ -193,10 +190,13 @@ static bool is_ours(const struct api_listener *listener)
 		st.st_dev == listener->dev && st.st_ino == listener->ino;
 }
 
-void api_listener_close(struct api_listener *listener)
+int unix_listener_close(struct unix_listener *listener)
 {
+	int r = 0;
+
 	if (is_ours(listener) && unlinkat(listener->folder_fd, listener->name, 0) < 0)
-		log_errno(LOG_LEVEL_WARNING, -errno, "API socket %s", listener->name);
+		r = -errno;
 	fd_close(&listener->fd);
 	fd_close(&listener->folder_fd);
+	return r;
 }
