@@ -9,6 +9,7 @@
 #include <linux/if_tun.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "ctl/ctl.h"
 #include "relay.h"
 #include "setup/bess.h"
 #include "setup/listen_fds.h"
@@ -359,6 +361,8 @@ int main(int argc, char **argv)
 	struct start start = {.signal_fd = -1, .agent = {.sock = -1}, .tap = {.fd = -1}};
 	int r, status;
 
+	if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+		return ctl_main(argc - 1, argv + 1);
 	r = tidy_inheritance(&start);
 	if (r < 0) {
 		log_errno(LOG_LEVEL_ERROR, r, "cannot open /dev/null");
