@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from harness.ns import HOST4, HOST6, listener
-from harness.published import GUEST4, Cell, guest6_of, is_reset, place_of
+from harness.published import GUEST4, Cell, guest6_of, is_refused, place_of
 from harness.traffic import MIB, free_port, transfer
 from harness.udp import FOUR, SIX, family_of
 from harness.util import DEADLINE
@@ -136,12 +136,10 @@ def test_services(place, family, path, service):
                "any": family.any}[service]
     with servers(place, address) as (server, guest_port):
         with place.published(family, guest_port, path=path) as port:
-            client = dial(place.host.user, family.loopback, port)
             if service == "loopback-only":
-                assert is_reset(client)
-                client.close()
+                assert is_refused(lambda: dial(place.host.user, family.loopback, port))
             else:
-                said_hello(client, server[address])
+                said_hello(dial(place.host.user, family.loopback, port), server[address])
 
 
 @both_families

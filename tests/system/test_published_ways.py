@@ -13,7 +13,7 @@ import pytest
 
 from harness.helper import HelperFailed, read_all, run_binary
 from harness.ns import listener
-from harness.published import GUEST4, entry_of, is_reset, wait_entry
+from harness.published import GUEST4, entry_of, is_refused, wait_entry
 from harness.traffic import echo_udp, free_port, transfer
 from harness.udp import FOUR
 from harness.util import DEADLINE, Thread, until
@@ -165,8 +165,7 @@ def test_unix_socket_as_target(host, helper, options, by):
         one = helper(*options)
         assert "return" in one.api("add_hostfwd", proto="tcp", host_addr="127.0.0.1",
                                    host_port=port, guest_addr=f"unix:{path}")
-    with connect(host.user, port) as client:
-        assert is_reset(client)
+    assert is_refused(lambda: connect(host.user, port))
     server, _ = unix_listener(host, "service.sock")
     with server:
         serves(connect(host.user, port), server)

@@ -9,7 +9,7 @@ from .chain import chain
 from .helper import Helper
 from .ns import HOST4, HOST6, Host, listener
 from .traffic import free_port
-from .udp import FOUR, SIX, family_of
+from .udp import FOUR, SIX
 from .util import DEADLINE, counters, until
 
 GUEST4 = "10.0.2.100"
@@ -98,8 +98,8 @@ class Cell:
 
     def check_seen(self, name, client):
         address, port = self.seen(client.getsockname()[1])
-        assert name[0] == address
-        assert port is None or name[1] == port
+        assert name[0] == address, f"the server sees {name}, not {address}"
+        assert port is None or name[1] == port, f"the server sees {name}, not port {port}"
 
     @contextlib.contextmanager
     def served(self, listen_address=None, **arguments):
@@ -165,15 +165,14 @@ def fill(sock, most, quiet_s=0.3):
     return sent
 
 
-def refused_in_time(world, address, port, within=DEADLINE):
-    """Connects, and waits for the reset; a refusal is as good."""
-    with world.socket(family_of(address).family) as client:
-        client.settimeout(within)
-        try:
-            client.connect((address, port))
-            return is_reset(client)
-        except ConnectionRefusedError:
-            return True
+def is_refused(dial):
+    """A connection by dial() ends in a reset, which may overtake the news that it is there."""
+    try:
+        client = dial()
+    except ConnectionResetError:
+        return True
+    with client:
+        return is_reset(client)
 
 
 def entry_of(helper, rule):
