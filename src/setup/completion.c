@@ -18,9 +18,9 @@
 
 /* Of ctl/ctl.c, which this layer does not know; its test compares. */
 #define CTL_COMMANDS       "add list remove"
-#define CTL_ADD_OPTIONS    "--path=auto --path=splice --path=tap --lazy"
+#define CTL_ADD_OPTIONS    "--path=auto --path=splice --path=tap --lazy --json"
 #define CTL_LIST_OPTIONS   "--json"
-#define CTL_REMOVE_OPTIONS "--close"
+#define CTL_REMOVE_OPTIONS "--close --json"
 
 static bool is_shown(const struct option_row *row)
 {
