@@ -2,6 +2,7 @@
 #include "agent/source.h"
 
 #include <errno.h>
+#include <linux/netlink.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -250,7 +251,9 @@ static void source_make(struct socket_source *interface, uint8_t family, int typ
 		return;
 	}
 	wish->shelf = shelf;
-	wish->what = (struct agent_socket){.family = family, .type = type};
+	wish->what = (struct agent_socket){.family = family,
+		.type = type,
+		.protocol = family == AF_NETLINK ? NETLINK_SOCK_DIAG : 0};
 	wait_in(source, shelf ? &shelf->waiting : &source->others, wish);
 }
 
