@@ -165,7 +165,7 @@ static void test_end_behind_stalled(void)
 /* Small, or 2,000 of them would hold a gigabyte of the kernel's. */
 static void shrink(int fd, int name)
 {
-	const int size = 16384;
+	const int size = 65536;
 
 	g_assert_cmpint(setsockopt(fd, SOL_SOCKET, name, &size, sizeof(size)), ==, 0);
 }
