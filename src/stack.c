@@ -262,8 +262,8 @@ int stack_init(struct stack *stack, const struct stack_config *config)
 		return -EIO;
 	egress_init(&stack->egress, config->policy, config->link, config->mtu, id_seed,
 		config->counters);
-	gateway_init(
-		&stack->gateway, config->policy, &stack->egress, &stack->key, config->counters);
+	gateway_init(&stack->gateway, config->policy, &stack->egress, config->loop, &stack->key,
+		config->counters);
 	r = start_tcpflow(stack);
 	return r < 0 ? r : start_datagrams(stack);
 }

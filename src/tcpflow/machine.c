@@ -245,6 +245,8 @@ static void sent_old_segment(struct tcp_flow *flow, const struct tcp_segment *se
 /* Data that come with the SYN are left to be sent again. */
 static void sent_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
+	uint32_t offered = MIN(flow->rcv_wnd_max, UINT16_MAX);
+
 	if (segment->ack != flow->snd_nxt) {
 		sent_old_segment(flow, segment);
 		return;
@@ -256,7 +258,7 @@ static void sent_segment(struct tcp_flow *flow, const struct tcp_segment *segmen
 	tcp_flow_take_options(flow, segment);
 	flow->irs = segment->seq;
 	flow->rcv_nxt = flow->last_ack_sent = segment->seq + 1;
-	flow->rcv_edge = flow->rcv_nxt + MIN(flow->rcv_wnd_max, UINT16_MAX);
+	flow->rcv_edge = flow->rcv_nxt + offered;
 	flow->heard_ns = tcp_now_ns(flow);
 	tcp_take_ack(flow, segment);
 	establish(flow);

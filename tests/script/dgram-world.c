@@ -114,7 +114,8 @@ void dgrams_start(struct world *world, const struct world_config *config)
 	};
 
 	egress_init(&ds->egress, &world->policy, &world->link, ds->mtu, 1, &world->counters);
-	gateway_init(&ds->gateway, &world->policy, &ds->egress, &key, &world->counters);
+	gateway_init(
+		&ds->gateway, &world->policy, &ds->egress, &world->loop, &key, &world->counters);
 	if (udpflow_init(&ds->udpflow, &flow_config) < 0 ||
 		icmpflow_init(&ds->icmpflow, &flow_config) < 0)
 		world_fail(world, "udpflow_init or icmpflow_init");
