@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Published UDP ports in scripts: rules, where the guest is, sockets of the namespace.
+ * Published UDP ports in scripts: rules, sockets of the namespace.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,34 +10,6 @@
 
 /* What of the namespace there is; nothing asks it for connections. */
 static char some_splice;
-
-static struct dgrams *dgrams_of_hop(struct next_hop *next_hop)
-{
-	return container_of(next_hop, struct dgrams, next_hop);
-}
-
-static bool find(
-	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
-{
-	struct dgrams *ds = dgrams_of_hop(next_hop);
-
-	*ret_mac = (struct eth_addr){{0x02, 0, 0, 0, 0, 1}};
-	ds->n_asked_for_guest += ds->guest_is_hidden;
-	return !ds->guest_is_hidden;
-}
-
-static int claim(struct next_hop *next_hop, const struct ip_addr *addr)
-{
-	dgrams_of_hop(next_hop)->n_claims++;
-	return 0;
-}
-
-static void release(struct next_hop *next_hop, const struct ip_addr *addr)
-{
-	dgrams_of_hop(next_hop)->n_claims--;
-}
-
-static const struct next_hop_ops next_hop_ops = {find, claim, release};
 
 static void make(struct socket_source *source, uint8_t family, int type, socket_made_fn *done,
 	void *owner, uint64_t cookie)
@@ -66,7 +38,7 @@ void dgram_publish_start(struct world *world, const struct world_config *config)
 		.counters = &world->counters,
 		.egress = &ds->egress,
 		.icmp_limit = &world->icmp_limit,
-		.next_hop = &ds->next_hop,
+		.next_hop = &world->next_hop,
 		.splice = (struct splice *)(void *)&some_splice,
 		.sockets = &ds->source,
 		.key = &key,
@@ -75,7 +47,6 @@ void dgram_publish_start(struct world *world, const struct world_config *config)
 		.guest6 = guest6,
 	};
 
-	ds->next_hop.ops = &next_hop_ops;
 	ds->source.make = make;
 	ds->publish = publish_new(&publish_config);
 	if (!ds->publish)
@@ -98,8 +69,6 @@ void dgram_publish_stop(struct world *world)
 		if (ds->rules[i].id)
 			unpublish(ds, i);
 	publish_free(ds->publish);
-	if (ds->n_claims)
-		world_fail(world, "%u claims are left", ds->n_claims);
 }
 
 /* Those of the published ports stay open: they end with the script. */
@@ -169,7 +138,7 @@ static void made(struct script *script, int fd)
 	first.done(first.owner, first.cookie, fd);
 }
 
-/* usage N opened|active|refused|in|out NUMBER */
+/* rule N opened|active|refused|in|out NUMBER */
 static void usage_line(struct script *script, struct words *words)
 {
 	struct dgrams *ds = script->world->dgrams;
@@ -195,26 +164,21 @@ bool dgram_publish_line(struct script *script, const char *name, struct words *w
 {
 	struct dgrams *ds = script->world->dgrams;
 	static const struct eth_addr mac = {{0x02, 0, 0, 0, 0, 1}};
+	const struct ip_addr guest = ip_addr_of_v4(script->world->policy.guest);
 
 	if (!strcmp(name, "publish")) {
 		publish_line(script, words);
 	} else if (!strcmp(name, "unpublish")) {
 		unpublish(ds, (int)words_number(script, words) - 1);
-	} else if (!strcmp(name, "usage")) {
+	} else if (!strcmp(name, "rule")) {
 		usage_line(script, words);
-	} else if (!strcmp(name, "guest-hidden")) {
-		ds->guest_is_hidden = true;
-	} else if (!strcmp(name, "guest-seen")) {
-		ds->guest_is_hidden = false;
+	} else if (!strcmp(name, "heard")) {
 		script->turn_is_open = true;
-		publish_neighbor(ds->publish, &ds->rules[0].spec.guest_addr, &mac);
+		publish_neighbor(ds->publish, &guest, &mac);
 	} else if (!strcmp(name, "socket-made")) {
 		made(script, open("/dev/null", O_RDONLY | O_CLOEXEC));
 	} else if (!strcmp(name, "socket-failed")) {
 		made(script, -words_errno(script, words));
-	} else if (!strcmp(name, "claims")) {
-		if (ds->n_claims != words_number(script, words))
-			world_fail(script->world, "there are %u claims", ds->n_claims);
 	} else {
 		return false;
 	}

@@ -99,9 +99,6 @@ struct dgrams {
 	struct icmpflow icmpflow;
 	struct dns *dns;
 	struct publish *publish;
-	struct next_hop next_hop;
-	bool guest_is_hidden; /* nobody knows where it is */
-	unsigned int n_asked_for_guest, n_claims;
 	struct socket_source source;
 	struct dgram_asked asked[DGRAM_MADE_MAX];
 	int n_asked;
