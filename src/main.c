@@ -279,6 +279,8 @@ static int init_relay(struct start *start, struct relay *relay)
 		.options = &start->options,
 		.descriptor_limit = start->descriptor_limit,
 		.api = start->api,
+		.find_fd = listen_fds_find,
+		.find_fd_arg = &start->listen_fds,
 		.signal_fd = fd_take(&start->signal_fd),
 		.exit_fd = start->options.exit_fd,
 		.target_fd = start->target.pidfd,
@@ -329,6 +331,7 @@ static int start_up(struct start *start, struct relay *relay)
 		(r = open_api(start)) != 0)
 		return r;
 	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start)) != 0) {
+		relay_give_up(relay);
 		api_server_free(start->api);
 		return r;
 	}

@@ -2,7 +2,6 @@
 #include "relay.h"
 
 #include <errno.h>
-#include <linux/netlink.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -340,6 +339,7 @@ void relay_stop(struct relay *relay)
 	api_server_free(relay->api);
 	relay->api = NULL;
 	agent_client_done(&relay->agent);
+	agent_source_done(&relay->agent_source);
 	agent_stop(&relay->agent_process);
 	drain(relay);
 	forward_free(relay->forward);
@@ -434,19 +434,6 @@ static int start_bridge(struct relay *relay, const struct relay_parts *parts)
 	return 0;
 }
 
-static void make_socket(struct socket_source *source, uint8_t family, int type,
-	socket_made_fn *done, void *owner, uint64_t cookie)
-{
-	struct relay *relay = container_of(source, struct relay, sockets);
-	const struct agent_socket what = {.family = family,
-		.type = type,
-		.protocol = family == AF_NETLINK ? NETLINK_SOCK_DIAG : 0};
-	int r = agent_client_socket(&relay->agent, &what, done, owner, cookie);
-
-	if (r < 0)
-		done(owner, cookie, r);
-}
-
 static int start_stack(struct relay *relay, const struct relay_parts *parts)
 {
 	const struct stack_config config = {
@@ -457,7 +444,7 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
 		.bridge = &relay->bridge,
-		.sockets = parts->agent.sock >= 0 ? &relay->sockets : NULL,
+		.sockets = parts->agent.sock >= 0 ? &relay->agent_source.source : NULL,
 		.mtu = parts->options->mtu,
 		.descriptor_limit = parts->descriptor_limit,
 		.descriptors = descriptors_left(relay, parts->descriptor_limit),
@@ -524,8 +511,10 @@ static int start_forward(struct relay *relay, const struct relay_parts *parts)
 
 static int start_agent_client(struct relay *relay, int sock)
 {
-	relay->sockets.make = make_socket;
-	return agent_client_init(&relay->agent, sock, &relay->loop, &relay->counters);
+	int r = agent_client_init(&relay->agent, sock, &relay->loop, &relay->counters);
+
+	agent_source_init(&relay->agent_source, &relay->agent);
+	return r;
 }
 
 static int watch_all(struct relay *relay, const struct relay_parts *parts)
@@ -574,4 +563,10 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 		return r;
 	r = start_api(relay);
 	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "cannot watch the API socket") : 0;
+}
+
+void relay_give_up(struct relay *relay)
+{
+	if (relay->forward)
+		forward_close_all(relay->forward);
 }

@@ -9,10 +9,10 @@
 
 #include "agent/agent.h"
 #include "agent/client.h"
+#include "agent/source.h"
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
-#include "base/socket_source.h"
 #include "flow/icmp_limit.h"
 #include "flow/ingress.h"
 #include "flow/policy.h"
@@ -56,7 +56,7 @@ struct relay {
 	struct api_context api_context;
 	struct agent_process agent_process;
 	struct agent_client agent;
-	struct socket_source sockets; /* the agent's */
+	struct agent_source agent_source;
 	int signal_fd;
 	enum relay_end end;
 	int end_signal;
@@ -90,6 +90,8 @@ struct relay_parts {
 /* Everything that allocates or can fail, before the sandbox. relay->tap is set already, and
  * relay->pcap is open if it is wanted. 0 or a negative errno, logged. */
 int relay_init(struct relay *relay, const struct relay_parts *parts);
+/* The start has failed, in relay_init() or later: takes away what lies in the file system. */
+void relay_give_up(struct relay *relay);
 /* Runs until something ends it; returns what. */
 enum relay_end relay_run(struct relay *relay);
 /* Published ports and the link first, at once; then what was acknowledged is written for at most a

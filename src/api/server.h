@@ -32,7 +32,7 @@
 /* A number, `true` or a word of nonsense counts as complete after so long a silence. */
 #define API_SCALAR_NS NS_PER_SEC
 /* Replies that clients do not take are kept up to so many bytes together; then the client that has
- * been silent longest loses its. The longest single reply (65,536 rules) has 40 MB. */
+ * been silent longest loses its. The longest single reply (65,536 rules) has 30 MB. */
 #define API_UNSENT_MAX (UINT64_C(64) << 20)
 /* Likewise requests that are not complete, beyond a small one of each client, and descriptors that
  * came with them. One client alone does not reach either limit. */

@@ -16,7 +16,7 @@
 
 struct published_udp {
 	uint32_t n_ports; /* that are bound */
-	struct udp_port ports[];
+	struct udp_socket ports[];
 };
 
 void udp_lost(struct publish_udp *udp, struct usage *usage, enum counter which, int n)
@@ -30,7 +30,7 @@ void udp_lost(struct publish_udp *udp, struct usage *usage, enum counter which, 
 static int make_room(struct publish_udp *udp)
 {
 	uint32_t room = MAX(udp->ports_room * 2, PORTS_MIN);
-	struct udp_port **ports;
+	struct udp_socket **ports;
 
 	if (udp->first_free < udp->ports_room)
 		return 0;
@@ -46,7 +46,7 @@ static int make_room(struct publish_udp *udp)
 }
 
 /* The lowest free index; no index below first_free is free. */
-static int port_register(struct publish_udp *udp, struct udp_port *port)
+static int port_register(struct publish_udp *udp, struct udp_socket *port)
 {
 	int r;
 
@@ -61,13 +61,13 @@ static int port_register(struct publish_udp *udp, struct udp_port *port)
 	return 0;
 }
 
-static void port_unregister(struct publish_udp *udp, struct udp_port *port)
+static void port_unregister(struct publish_udp *udp, struct udp_socket *port)
 {
 	udp->ports[port->index] = NULL;
 	udp->first_free = MIN(udp->first_free, port->index);
 }
 
-static int port_open(struct publish_udp *udp, struct udp_port *port, uint16_t host_port)
+static int port_open(struct publish_udp *udp, struct udp_socket *port, uint16_t host_port)
 {
 	struct host *host = udp_config(udp)->host;
 	struct published *published = port->published;
@@ -88,13 +88,13 @@ static int port_open(struct publish_udp *udp, struct udp_port *port, uint16_t ho
 	return r;
 }
 
-static int port_begin(struct published *published, struct udp_port *port, uint16_t i)
+static int port_begin(struct published *published, struct udp_socket *port, uint16_t i)
 {
 	struct publish_udp *udp = published->publish->udp;
 	const struct forward_spec *spec = &published->rule->spec;
 	int r;
 
-	*port = (struct udp_port){
+	*port = (struct udp_socket){
 		.published = published,
 		.guest_port = (uint16_t)(spec->guest_port + i),
 		.end.dgram.fd = -1,
@@ -110,12 +110,12 @@ static int port_begin(struct published *published, struct udp_port *port, uint16
 }
 
 /* Without its socket a client cannot be answered. */
-static void port_end(struct udp_port *port)
+static void port_end(struct udp_socket *port)
 {
 	struct publish_udp *udp = port->published->publish->udp;
 	struct host *host = udp_config(udp)->host;
 
-	udp_send_all(udp);
+	publish_udp_send_all(udp);
 	while (!list_is_empty(&port->clients))
 		udp_client_close(container_of(port->clients.next, struct udp_client, of_port));
 	list_remove(&port->end.ready);
@@ -186,7 +186,7 @@ static struct udp_client *client_of_end(struct udp_end *end)
 
 static void deliver_to_container(void *owner, const struct run *run)
 {
-	struct udp_port *port = owner;
+	struct udp_socket *port = owner;
 	struct publish_udp *udp = port->published->publish->udp;
 	struct udp_client *client = run->first->port ? udp_client_of(port, run->first) : NULL;
 
@@ -209,7 +209,7 @@ static int receive(
 	int n = host->ops->dgram_recv(host, &end->dgram, in, asked);
 
 	for (int i = 0; n < 0 && i < OUTBOX_ATTEMPTS_MAX; i++) {
-		udp_take_errors(udp, end, NULL);
+		publish_udp_take_errors(udp, end, NULL);
 		n = host->ops->dgram_recv(host, &end->dgram, in, asked);
 	}
 	return MAX(n, 0);
@@ -253,7 +253,7 @@ static void receive_all(struct publish_udp *udp)
 static struct udp_end *end_of(struct publish_udp *udp, struct handle handle)
 {
 	struct udp_client *client;
-	struct udp_port *port;
+	struct udp_socket *port;
 	struct flow *flow;
 
 	if (handle.index & UDP_CLIENT_INDEX) {
@@ -274,7 +274,7 @@ void publish_udp_ready(struct publish_udp *udp, struct handle handle, uint32_t e
 		return;
 	/* More than the limit of ICMP errors lets pass at once: what is left says nothing new. */
 	for (int i = 0; events & EPOLLERR && i < ERROR_ROUNDS_MAX; i++)
-		if (udp_take_errors(udp, end, NULL) == UDP_ERRORS_NONE)
+		if (publish_udp_take_errors(udp, end, NULL) == UDP_ERRORS_NONE)
 			break;
 	if (!list_is_linked(&end->ready))
 		list_append(&udp->ready, &end->ready);
@@ -303,12 +303,12 @@ static void flush_waiting(struct publish_udp *udp)
 
 bool publish_udp_finish(struct publish_udp *udp)
 {
-	udp_send_all(udp);
+	publish_udp_send_all(udp);
 	if (!list_is_empty(&udp->ready))
 		receive_all(udp);
 	if (udp->heard)
 		flush_waiting(udp);
-	udp_send_all(udp);
+	publish_udp_send_all(udp);
 	flow_table_sweep(&udp->clients);
 	flow_table_sweep(&udp->names);
 	return !list_is_empty(&udp->ready);

@@ -40,7 +40,7 @@ struct udp_end {
 };
 
 /* A published socket. */
-struct udp_port {
+struct udp_socket {
 	struct udp_end end; /* first */
 	struct published *published;
 	uint16_t guest_port;
@@ -58,7 +58,7 @@ struct udp_client {
 	struct flow flow;   /* first: publish_udp.clients'; its key says who it is to the host */
 	struct udp_end end; /* UDP_SPLICE */
 	enum udp_way way;
-	struct udp_port *port;
+	struct udp_socket *port;
 	struct ip_addr addr, local; /* the client, and which of our addresses it speaks to */
 	uint16_t addr_port;
 	uint32_t scope;
@@ -90,7 +90,7 @@ struct publish_udp {
 	struct publish *publish;
 	struct flow_table clients, names;
 	/* By the index in their handles; NULL: free. */
-	struct udp_port **ports;
+	struct udp_socket **ports;
 	uint32_t n_ports, ports_room, first_free, generation;
 	struct list used;    /* clients, least recently first */
 	struct list ready;   /* ends */
@@ -114,9 +114,9 @@ void udp_lost(struct publish_udp *udp, struct usage *usage, enum counter which, 
 /* ---- udp_client.c ---- */
 
 /* Of whom this is; a new one, if need be. NULL: there is no room, or no guest. */
-struct udp_client *udp_client_of(struct udp_port *port, const struct host_datagram *from);
+struct udp_client *udp_client_of(struct udp_socket *port, const struct host_datagram *from);
 /* Whom an error of the published socket concerns; NULL: nobody. */
-struct udp_client *udp_client_find(struct udp_port *port, const struct ip_addr *addr,
+struct udp_client *udp_client_find(struct udp_socket *port, const struct ip_addr *addr,
 	uint16_t addr_port, const struct ip_addr *local, uint32_t scope);
 void udp_client_close(struct udp_client *client);
 /* It was used now. */
@@ -139,7 +139,7 @@ void udp_put(
 	struct publish_udp *udp, struct udp_end *end, struct host_datagram *run, uint16_t segment);
 /* `data`, what the container has for the client. */
 void udp_answer(struct udp_client *client, struct host_datagram *data, uint16_t segment);
-void udp_send_all(struct publish_udp *udp);
+void publish_udp_send_all(struct publish_udp *udp);
 /* Reads the errors that the kernel has kept for an end, and tells the container of those of the
  * published sockets. `current` is the datagram whose sending failed just now, or NULL. */
 enum udp_errors {
@@ -147,7 +147,7 @@ enum udp_errors {
 	UDP_ERRORS_SOME,
 	UDP_ERRORS_TOO_BIG, /* `current` is larger than its path's MTU, and may not be cut */
 };
-enum udp_errors udp_take_errors(
+enum udp_errors publish_udp_take_errors(
 	struct publish_udp *udp, struct udp_end *end, const struct host_datagram *current);
 
 /* ---- udp_splice.c ---- */

@@ -30,7 +30,7 @@ static bool is_link_local6(const struct ip_addr *addr)
 
 /* The socket, our address, the client's. Of a link-local one the interface is kept where the
  * address has zeroes (RFC 4291 2.5.6). */
-static struct flow_key key_to_host(const struct udp_port *port, const struct ip_addr *addr,
+static struct flow_key key_to_host(const struct udp_socket *port, const struct ip_addr *addr,
 	uint16_t addr_port, const struct ip_addr *local, uint32_t scope)
 {
 	const be32 scope_bytes = be32_of(scope);
@@ -50,7 +50,7 @@ static struct flow_key key_to_host(const struct udp_port *port, const struct ip_
 	return key;
 }
 
-struct udp_client *udp_client_find(struct udp_port *port, const struct ip_addr *addr,
+struct udp_client *udp_client_find(struct udp_socket *port, const struct ip_addr *addr,
 	uint16_t addr_port, const struct ip_addr *local, uint32_t scope)
 {
 	struct publish_udp *udp = port->published->publish->udp;
@@ -337,7 +337,7 @@ void udp_client_close(struct udp_client *client)
 	struct host *host = udp_config(udp)->host;
 
 	if (client->end.dgram.fd >= 0) {
-		udp_send_all(udp);
+		publish_udp_send_all(udp);
 		host->ops->dgram_close(host, &client->end.dgram);
 	}
 	drop_queue(client);
@@ -400,7 +400,7 @@ static bool evict(struct publish_udp *udp)
 	return true;
 }
 
-static void begin(struct udp_client *client, struct udp_port *port,
+static void begin(struct udp_client *client, struct udp_socket *port,
 	const struct host_datagram *from, const struct ip_addr *guest)
 {
 	struct publish_udp *udp = port->published->publish->udp;
@@ -425,7 +425,7 @@ static void begin(struct udp_client *client, struct udp_port *port,
 	count(config->counters, COUNTER_PUBLISH_UDP_CLIENTS);
 }
 
-static struct udp_client *new_client(struct udp_port *port, const struct host_datagram *from)
+static struct udp_client *new_client(struct udp_socket *port, const struct host_datagram *from)
 {
 	struct published *published = port->published;
 	struct publish_udp *udp = published->publish->udp;
@@ -451,7 +451,7 @@ static struct udp_client *new_client(struct udp_port *port, const struct host_da
 	return client->usage ? client : NULL;
 }
 
-struct udp_client *udp_client_of(struct udp_port *port, const struct host_datagram *from)
+struct udp_client *udp_client_of(struct udp_socket *port, const struct host_datagram *from)
 {
 	struct udp_client *client =
 		udp_client_find(port, &from->addr, from->port, &from->local, from->scope);

@@ -10,9 +10,9 @@
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
-static struct udp_port *udp_port_of(struct udp_end *end)
+static struct udp_socket *udp_socket_of(struct udp_end *end)
 {
-	return container_of(end, struct udp_port, end);
+	return container_of(end, struct udp_socket, end);
 }
 
 /* ---- errors of the host's kernel ---- */
@@ -42,7 +42,7 @@ static uint32_t mtu_for_guest(const struct udp_client *client, uint32_t mtu)
 	return mtu > more ? mtu - more : 0;
 }
 
-static void tell(struct udp_port *port, struct host_dgram_error *error)
+static void tell(struct udp_socket *port, struct host_dgram_error *error)
 {
 	struct udp_client *client =
 		udp_client_find(port, &error->addr, error->port, &error->local, error->scope);
@@ -76,7 +76,7 @@ static void note_splice_error(struct udp_client *client, const struct host_dgram
 		udp_lost(client->owner, client->usage, COUNTER_PUBLISH_UDP_REFUSED, 1);
 }
 
-enum udp_errors udp_take_errors(
+enum udp_errors publish_udp_take_errors(
 	struct publish_udp *udp, struct udp_end *end, const struct host_datagram *current)
 {
 	struct host *host = udp_config(udp)->host;
@@ -95,7 +95,7 @@ enum udp_errors udp_take_errors(
 		if (end->is_client)
 			note_splice_error(container_of(end, struct udp_client, end), &error);
 		else if (error.addr.family)
-			tell(udp_port_of(end), &error);
+			tell(udp_socket_of(end), &error);
 	}
 	return found;
 }
@@ -103,10 +103,10 @@ enum udp_errors udp_take_errors(
 /* ---- to the host ---- */
 
 /* As udpflow: what is larger than its path's MTU goes in fragments when the container was told. */
-static bool retry_answer(struct udp_port *port, struct host_datagram *datagram, int error)
+static bool retry_answer(struct udp_socket *port, struct host_datagram *datagram, int error)
 {
 	struct publish_udp *udp = port->published->publish->udp;
-	enum udp_errors found = udp_take_errors(udp, &port->end, datagram);
+	enum udp_errors found = publish_udp_take_errors(udp, &port->end, datagram);
 	struct host_dgram_error e = {.error = error};
 
 	if (found == UDP_ERRORS_SOME)
@@ -128,15 +128,15 @@ static bool retry(void *sender, struct host_datagram *datagram, int error)
 	struct udp_client *client;
 
 	if (!end->is_client)
-		return retry_answer(udp_port_of(end), datagram, error);
+		return retry_answer(udp_socket_of(end), datagram, error);
 	client = container_of(end, struct udp_client, end);
-	if (udp_take_errors(client->owner, end, NULL) != UDP_ERRORS_NONE)
+	if (publish_udp_take_errors(client->owner, end, NULL) != UDP_ERRORS_NONE)
 		return true;
 	udp_splice_failed(client, datagram, error);
 	return false;
 }
 
-void udp_send_all(struct publish_udp *udp)
+void publish_udp_send_all(struct publish_udp *udp)
 {
 	const struct publish_config *config = udp_config(udp);
 	struct host_datagram messages[OUTBOX_MESSAGES];
@@ -164,7 +164,7 @@ void udp_put(
 	do {
 		more = outbox_cut(run, segment, &part);
 		if (!outbox_add(&udp->outbox, end, &part)) {
-			udp_send_all(udp);
+			publish_udp_send_all(udp);
 			outbox_add(&udp->outbox, end, &part);
 		}
 	} while (more);

@@ -70,7 +70,8 @@ void udp_splice_begin(struct udp_client *client)
 
 void udp_splice_send(struct udp_client *client, const struct host_datagram *datagram)
 {
-	struct host_datagram run = *datagram;
+	struct host_datagram run = {
+		.tos = datagram->tos, .data = datagram->data, .len = datagram->len};
 
 	client->usage->n_in_bytes += run.len;
 	client->has_sent = true;

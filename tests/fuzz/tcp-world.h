@@ -169,11 +169,11 @@ static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
 
 static uint32_t irs_of(const struct far *far)
 {
-	const struct flow *flow =
-		flow_table_get(&world.tcpflow.table, far->handle.index, far->handle.generation);
+	const struct handle handle = far->handle;
+	struct flow *flow = flow_table_get(&world.tcpflow.table, handle.index, handle.generation);
 
-	if (!world.track[far->handle.index].is_arrival)
-		return world.track[far->handle.index].irs;
+	if (!world.track[handle.index].is_arrival)
+		return world.track[handle.index].irs;
 	ALWAYS(flow);
 	return container_of(flow, struct tcp_flow, flow)->irs;
 }

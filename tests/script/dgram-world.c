@@ -122,10 +122,12 @@ void dgrams_start(struct world *world, const struct world_config *config)
 	ds->dns = dns_new(&flow_config);
 	if (!ds->dns)
 		world_fail(world, "dns_new");
+	dgram_publish_start(world, config);
 }
 
 void dgrams_stop(struct world *world)
 {
+	dgram_publish_stop(world);
 	udpflow_done(&world->dgrams->udpflow);
 	icmpflow_done(&world->dgrams->icmpflow);
 	dns_free(world->dgrams->dns);
@@ -147,6 +149,7 @@ void dgrams_check_clean(struct world *world)
 {
 	struct dgrams *ds = world->dgrams;
 
+	dgram_publish_check_clean(world);
 	for (int i = 0; i < ds->n_sockets; i++)
 		if (ds->sockets[i]->is_open)
 			world_fail(world, "socket %d of the host is left open", i + 1);
@@ -167,7 +170,8 @@ static void udp_input(struct world *world, const uint8_t *frame, const struct pa
 
 	if (policy_map(&world->policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP, &addr) !=
 		POLICY_NAMESERVER) {
-		udpflow_input(&world->dgrams->udpflow, frame, packet);
+		if (!publish_udp_input(world->dgrams->publish, frame, packet))
+			udpflow_input(&world->dgrams->udpflow, frame, packet);
 		return;
 	}
 	dns_input(world->dgrams->dns, frame, packet);
@@ -182,7 +186,7 @@ static void icmp_input(struct world *world, const uint8_t *frame, const struct p
 		return;
 	if (type == (packet->protocol == IPPROTO_ICMP ? ICMP_ECHO : ICMP6_ECHO_REQUEST))
 		icmpflow_input(&ds->icmpflow, frame, packet);
-	else
+	else if (!publish_udp_near_error(ds->publish, frame, packet))
 		udpflow_near_error(&ds->udpflow, frame, packet);
 }
 
@@ -224,6 +228,9 @@ static void wake(struct world *world, struct dgram_socket *s)
 	case HANDLE_PING:
 		icmpflow_host_ready(&world->dgrams->icmpflow, s->handle, events);
 		break;
+	case HANDLE_PUBLISH_UDP:
+		publish_ready(world->dgrams->publish, s->handle, events);
+		break;
 	case HANDLE_DNS:
 		dns_host_ready(world->dgrams->dns, s->handle, events);
 		break;
@@ -246,5 +253,6 @@ bool dgrams_finish(struct world *world)
 		wake(world, s);
 		again = true;
 	}
+	again |= publish_finish(ds->publish);
 	return udpflow_finish(&ds->udpflow) || again;
 }

@@ -286,6 +286,7 @@ const struct host_ops world_host_ops = {
 	.is_connected = fake_is_connected,
 	.change = dgram_host_change,
 	.dgram_open = dgram_host_open,
+	.dgram_adopt = dgram_host_adopt,
 	.dgram_close = dgram_host_close,
 	.dgram_send = dgram_host_send,
 	.dgram_recv = dgram_host_recv,

@@ -174,9 +174,10 @@ def test_started_by_systemd(host, container, helper):
         pytest.skip("systemd is not installed")
     port = free_port(host.user)
     with listener(container, "0.0.0.0") as (server, guest_port):
-        one = helper("-p", f"fd:web:{guest_port}", wait=False, ready=False, exit_fd=False,
-                     launcher=[activate, "-l", f"127.0.0.1:{port}", "--fdname=web"])
-        until(lambda: not is_refused(host, port), "the port is there")
+        one = helper("-p", f"fd:web:{guest_port}", ready=False, exit_fd=False, launcher=[
+            activate, "-l", f"127.0.0.1:{port}", "--fdname=web"])
+        # asked without a connection, since the first one would start it
+        until(lambda: host.user.run("ss", "-Hltn", f"sport = :{port}").stdout, "the port is there")
         exchange(host, "127.0.0.1", port, server)
         assert os.path.realpath(f"/proc/{one.pid}/exe") == os.path.realpath(BINARY)
         [entry] = one.api("list_hostfwd")["entries"]

@@ -40,7 +40,7 @@ BINDS = {"127.0.0.1": {"127.0.0.1"}, "127.0.0.2": {"127.0.0.2"}, "::1": {"::1"},
 
 
 def dial(world, address, port):
-    """Connected, or None when it is refused at once."""
+    """Connected, or None when the host itself refuses it."""
     client = world.socket(family_of(address).family)
     try:
         client.connect((address, port))
@@ -115,9 +115,7 @@ def test_a_family_says_which_wildcard(place):
     for proto, own, other in (("tcp4", "127.0.0.1", "::1"), ("tcp6", "::1", "127.0.0.1")):
         port = free_port(place.host.user)
         rule = place.helper.forward(9, port, proto)
-        client = dial(place.host.user, own, port)
-        assert client
-        client.close()
+        assert is_refused(lambda: dial(place.host.user, own, port))  # by the container
         assert not dial(place.host.user, other, port)
         place.helper.api("remove_hostfwd", id=rule)
         reply = place.helper.api("add_hostfwd", proto=proto, host_addr=other, host_port=port,
@@ -189,7 +187,7 @@ def test_ipv6_without_a_guest(helper):
     one = helper()
     reply = one.api("add_hostfwd", proto="tcp6", host_addr="::1",
                     host_port=free_port(one.host.user), guest_port=80)
-    assert reply["error"]["desc"] == "bad request: add_hostfwd: bad arguments.guest_addr"
+    assert reply["error"]["field"] == "guest_addr", reply
     assert one.api("list_hostfwd")["entries"] == []
 
 
@@ -342,7 +340,9 @@ def test_a_port_that_is_used_again(place, family, first):
                     far, name = server[family.any].accept()
                     with far:
                         far.settimeout(DEADLINE)
-                        assert name[:2] == (own, client_port)
+                        assert name[0] == own
+                        # what ended first here is remembered here: another port then
+                        assert name[1] == client_port or first == "client"
                         client.sendall(b"hello")
                         assert far.recv(10) == b"hello"
                         one, other = (client, far) if first == "client" else (far, client)

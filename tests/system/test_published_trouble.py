@@ -113,13 +113,14 @@ def test_container_without_loopback(place):
 
 
 def test_container_that_drops_syns(place):
-    """What it did not hear it is told again; a client that does not wait leaves nothing behind."""
+    """What it did not hear it is told again; a client that gives up leaves nothing behind."""
     with conversation(place, "splice"), Cell(place, "tap", "ipv4", "local").served("0.0.0.0") as (
             server, port):
         descriptors = place.helper.descriptors()
         place.container.run("ip", "route", "add", "blackhole", "10.0.2.2/32")
-        with dial(place.host, port):
+        with dial(place.host, port) as client:
             assert not wait_readable(server.fileno(), 0.2)
+            reset(client)
         with dial(place.host, port) as patient:
             until(lambda: place.helper.descriptors() <= descriptors + 1, "the first one is gone")
             place.container.run("ip", "route", "del", "blackhole", "10.0.2.2/32")

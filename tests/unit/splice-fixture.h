@@ -156,7 +156,8 @@ static inline void source_connect_unix(struct socket_source *source, const char 
 	struct bench *b = bench_of(source);
 
 	g_assert_cmpstr(path, ==, "/a/path");
-	source_answer(b, connect_to(b->service), done, owner, cookie);
+	source_answer(
+		b, b->mode == SOURCE_MAKES ? connect_to(b->service) : -1, done, owner, cookie);
 }
 
 /* The late answer of SOURCE_WAITS. */

@@ -277,7 +277,15 @@ static void test_range(void *arg)
 	fixture_stop();
 }
 
-/* Ten times the time that it may take. */
+static int64_t cpu_ns(void)
+{
+	struct timespec now;
+
+	g_assert_cmpint(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), ==, 0);
+	return now.tv_sec * NS_PER_SEC + now.tv_nsec;
+}
+
+/* Ten times the time that it may take, of which others' work is no part. */
 static void test_many_ports(void *arg)
 {
 	struct forward_rule rule = rule_of("127.0.0.1", 6000, 10000);
@@ -287,12 +295,12 @@ static void test_many_ports(void *arg)
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		_exit(EXIT_SKIP);
 	set_up();
-	begun_ns = clock_now_ns();
+	begun_ns = cpu_ns();
 	rule_start(&rule);
-	g_assert_cmpint(clock_now_ns() - begun_ns, <, 1 * NS_PER_SEC);
-	begun_ns = clock_now_ns();
+	g_assert_cmpint(cpu_ns() - begun_ns, <, 1 * NS_PER_SEC);
+	begun_ns = cpu_ns();
 	rule_stop(&rule);
-	g_assert_cmpint(clock_now_ns() - begun_ns, <, 1 * NS_PER_SEC);
+	g_assert_cmpint(cpu_ns() - begun_ns, <, 1 * NS_PER_SEC);
 	/* Those that are kept for others are not taken. */
 	f.publish->config.max_fd = 1000;
 	expect_failure(&rule, -EMFILE, "host_port");

@@ -3,7 +3,6 @@
  */
 #include "splice-fixture.h"
 
-#include <sys/epoll.h>
 #include <sys/resource.h>
 
 #define MEMORY (16 * 1024 * 1024)
