@@ -109,7 +109,7 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"send", RELAY, {}, "send() on architectures that have it"},
 	{"recvfrom", RELAY, {}, "TCP and UDP from the host"},
 	{"sendto", RELAY, {}, "TCP and UDP to the host"},
-	{"recvmsg", BOTH, {}, "messages of the agent with descriptors; urgent data; UDP"},
+	{"recvmsg", BOTH, {}, "messages with descriptors; urgent data; UDP"},
 	{"sendmsg", BOTH, {}, "messages to the agent; replies with descriptors; UDP"},
 	{"recvmmsg", RELAY, {IS(3, MSG_DONTWAIT), IS_NULL(4)}, "batches of UDP from the host"},
 	{"recvmmsg_time64", RELAY, {IS(3, MSG_DONTWAIT), IS_NULL(4)}, "recvmmsg() on 32 bits"},
