@@ -12,7 +12,7 @@ typedef void socket_made_fn(void *owner, uint64_t cookie, int fd);
 
 struct socket_source {
 	/* `done` will be called once, perhaps before this returns. `family` is AF_INET or AF_INET6,
-	 * `type` SOCK_STREAM or SOCK_DGRAM. */
+	 * `type` SOCK_STREAM or SOCK_DGRAM; or AF_NETLINK and SOCK_RAW, for sock_diag(7). */
 	void (*make)(struct socket_source *source, uint8_t family, int type, socket_made_fn *done,
 		void *owner, uint64_t cookie);
 	/* Likewise a stream socket that is connected to `path`, which is copied. */

@@ -25,10 +25,17 @@ static ssize_t splice_bytes(int from, int to, size_t len)
 	return splice(from, NULL, to, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
-static void fail(struct end *end)
+/* Nothing can be sent there any more; what it has received can still be read. */
+static void fail_to(struct way *way)
 {
-	end->failed = true;
-	end->readable = end->writable = false;
+	way->to->failed = true;
+	way->to->writable = false;
+}
+
+static void fail_from(struct way *way)
+{
+	way->from->failed = true;
+	way->from->readable = false;
 }
 
 static int64_t now_of(const struct splice *splice)
@@ -45,7 +52,7 @@ static size_t given(struct way *way, ssize_t n, size_t wanted)
 		if (errno == EAGAIN)
 			way->to->writable = false;
 		else if (errno != EINTR)
-			fail(way->to);
+			fail_to(way);
 		return 0;
 	}
 	if ((size_t)n < wanted)
@@ -101,7 +108,7 @@ static void give_pipe(struct splice *splice, struct way *way)
 	if (n < 0 && is_no_splice(errno)) {
 		way->no_pipe = true;
 		if (!way_drain(splice, way))
-			fail(way->to);
+			fail_to(way);
 		return;
 	}
 	pipe->n_bytes -= (uint32_t)given(way, n, n > 0 ? (size_t)n : 1);
@@ -124,7 +131,7 @@ bool way_drain(struct splice *splice, struct way *way)
 			return false;
 		n = read(pipe->out, splice->buffer, MIN(pipe->n_bytes, SPLICE_BUFFER));
 		if (n <= 0) {
-			fail(way->from);
+			fail_from(way);
 			break;
 		}
 		pipe->n_bytes -= (uint32_t)n;
@@ -154,7 +161,7 @@ static size_t taken(struct way *way, ssize_t n)
 	else if (errno == EAGAIN)
 		way->from->readable = false;
 	else if (errno != EINTR)
-		fail(way->from);
+		fail_from(way);
 	return 0;
 }
 
@@ -175,7 +182,7 @@ static void discard(struct splice *splice, struct way *way, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
-			fail(way->from);
+			fail_from(way);
 			return;
 		}
 		len -= (size_t)n;
@@ -264,12 +271,13 @@ static size_t take(struct splice *splice, struct way *way)
 
 static bool can_give(const struct way *way)
 {
-	return way->to->writable && way_has_bytes(way);
+	return way->to->writable && !way->to->failed && way_has_bytes(way);
 }
 
 static bool can_take(const struct way *way)
 {
-	return way->from->readable && way->to->writable && !way->ended && !way_has_bytes(way);
+	return way->from->readable && !way->ended && !way_has_bytes(way) && way->to->writable &&
+		!way->to->failed;
 }
 
 static void give(struct splice *splice, struct way *way)
@@ -294,7 +302,7 @@ bool way_run(struct splice *splice, struct way *way)
 	}
 	if (way->pipe)
 		pipe_is_stuck(&splice->pipes, way->pipe, now_of(splice));
-	if (way->ended && !way->closed && !way_has_bytes(way)) {
+	if (way->ended && !way->closed && !way_has_bytes(way) && !way->from->failed) {
 		way->closed = true;
 		shutdown(way->to->fd, SHUT_WR);
 	}

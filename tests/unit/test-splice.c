@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams through splice/: whole, in order, by pipes and without, and what happens at their ends.
+ */
+#include "splice-fixture.h"
+
+#include <sys/resource.h>
+
+#define MEMORY (16 * 1024 * 1024)
+#define MIB    (1024 * 1024)
+
+static const struct splice_config usual = {.memory = MEMORY, .max_pipes = 16};
+
+/* ---- whole ---- */
+
+struct transfer {
+	const char *name;
+	enum side_kind client, guest;
+	struct splice_config config;
+	size_t len;
+};
+
+static const struct transfer transfers[] = {
+	{"/splice/whole/tcp4", SIDE_TCP4, SIDE_TCP4, {.memory = MEMORY, .max_pipes = 16}, 64 * MIB},
+	{"/splice/whole/tcp6", SIDE_TCP6, SIDE_TCP6, {.memory = MEMORY, .max_pipes = 16}, 8 * MIB},
+	{"/splice/whole/tcp6-to-tcp4", SIDE_TCP6, SIDE_TCP4, {.memory = MEMORY, .max_pipes = 16},
+		8 * MIB},
+	{"/splice/whole/unix-client", SIDE_UNIX, SIDE_TCP4, {.memory = MEMORY, .max_pipes = 16},
+		16 * MIB},
+	{"/splice/whole/unix-guest", SIDE_TCP4, SIDE_UNIX, {.memory = MEMORY, .max_pipes = 16},
+		16 * MIB},
+	{"/splice/whole/unix-both", SIDE_UNIX, SIDE_UNIX, {.memory = MEMORY, .max_pipes = 16},
+		16 * MIB},
+	{"/splice/whole/no-pipes", SIDE_TCP4, SIDE_TCP4, {.memory = MEMORY}, 16 * MIB},
+	{"/splice/whole/one-pipe", SIDE_TCP4, SIDE_TCP4, {.memory = MEMORY, .max_pipes = 1},
+		16 * MIB},
+	{"/splice/whole/tiny-pipes", SIDE_TCP4, SIDE_TCP4,
+		{.memory = MEMORY, .max_pipes = 16, .pipe_size = 4096}, 16 * MIB},
+	{"/splice/whole/middling-pipes", SIDE_TCP4, SIDE_TCP4,
+		{.memory = MEMORY, .max_pipes = 16, .pipe_size = 65536}, 16 * MIB},
+};
+
+/* Both ways at once; the client ends first, then the server. */
+static void exchange(struct bench *b, struct pair *pair, size_t len)
+{
+	struct stream up = {.seed = 1}, down = {.seed = 2};
+	int64_t late_ns = clock_now_ns() + TIMEOUT_NS;
+	bool up_ended = false, down_ended = false;
+
+	while (!up_ended || !down_ended) {
+		if (up.n_sent < len && stream_send(&up, pair->client, len) && up.n_sent == len)
+			shutdown(pair->client, SHUT_WR);
+		if (down.n_sent < len && stream_send(&down, pair->server, len) &&
+			down.n_sent == len)
+			shutdown(pair->server, SHUT_WR);
+		loop_turn(&b->loop, 0, bench_dispatch, b);
+		splice_finish(b->splice);
+		up_ended |= stream_receive(&up, pair->server) == 0;
+		down_ended |= stream_receive(&down, pair->client) == 0;
+		g_assert_cmpint(clock_now_ns(), <, late_ns);
+	}
+	g_assert_cmpuint(up.n_received, ==, len);
+	g_assert_cmpuint(down.n_received, ==, len);
+}
+
+static void test_whole(gconstpointer data)
+{
+	const struct transfer *transfer = data;
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, transfer->client, transfer->guest, &transfer->config);
+	pair = bench_connect(&b);
+	g_assert_cmpuint(b.usage->n_active, ==, 1);
+	exchange(&b, &pair, transfer->len);
+	if (transfer->config.max_pipes)
+		g_assert_cmpuint(b.splice->pipes.n_pipes, >, 0);
+	pair_close(&b, &pair);
+	g_assert_cmpuint(b.usage->n_opened, ==, 1);
+	g_assert_cmpuint(b.usage->n_in_bytes, ==, transfer->len);
+	g_assert_cmpuint(b.usage->n_out_bytes, ==, transfer->len);
+	bench_done(&b);
+}
+
+/* ---- messages ---- */
+
+static void ping_pong(struct bench *b, struct pair *pair, int n)
+{
+	char c;
+
+	for (int i = 0; i < n; i++) {
+		g_assert_cmpint(send(pair->client, "?", 1, MSG_NOSIGNAL), ==, 1);
+		g_assert_cmpint(bench_settle(b), <=, 2);
+		g_assert_cmpint(recv(pair->server, &c, 1, 0), ==, 1);
+		g_assert_cmpint(send(pair->server, "!", 1, MSG_NOSIGNAL), ==, 1);
+		g_assert_cmpint(bench_settle(b), <=, 2);
+		g_assert_cmpint(recv(pair->client, &c, 1, 0), ==, 1);
+		g_assert_cmpint(c, ==, '!');
+	}
+}
+
+/* Also after bulk, and no pipe is held meanwhile. */
+static void test_ping_pong(void)
+{
+	struct stream stream = {.seed = 3};
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	ping_pong(&b, &pair, 1000);
+	g_assert_cmpuint(b.splice->pipes.n_pipes, ==, 0);
+	stream_pass(&b, &stream, pair.client, pair.server, 4 * MIB);
+	bench_settle(&b);
+	g_assert_cmpuint(b.splice->pipes.n_pipes, ==, 1);
+	g_assert_false(list_is_empty(&b.splice->pipes.free));
+	ping_pong(&b, &pair, 1000);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+/* Where it stops, recv(2) stops, too, and splice(2) looks as if there was no more. */
+static void test_urgent(void)
+{
+	struct stream stream = {.seed = 4};
+	char buf[16];
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	for (int i = 0; i < 3; i++) {
+		g_assert_cmpint(send(pair.client, "abc", 3, MSG_OOB), ==, 3);
+		g_assert_cmpint(send(pair.client, "de", 2, 0), ==, 2);
+		bench_settle(&b);
+		g_assert_cmpint(recv(pair.server, buf, sizeof(buf), 0), ==, 5);
+		g_assert_cmpmem(buf, 5, "abcde", 5);
+		/* Bulk, and then the same in front of the end. */
+		stream_pass(&b, &stream, pair.client, pair.server, 4 * MIB);
+	}
+	g_assert_cmpint(send(pair.client, "xyz", 3, MSG_OOB), ==, 3);
+	g_assert_cmpint(send(pair.client, "!", 1, 0), ==, 1);
+	shutdown(pair.client, SHUT_WR);
+	bench_settle(&b);
+	g_assert_cmpint(recv(pair.server, buf, sizeof(buf), 0), ==, 4);
+	g_assert_cmpmem(buf, 4, "xyz!", 4);
+	g_assert_cmpint(recv(pair.server, buf, sizeof(buf), 0), ==, 0);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+/* ---- ends ---- */
+
+static void expect_end(int fd)
+{
+	char c;
+
+	g_assert_cmpint(recv(fd, &c, 1, 0), ==, 0);
+}
+
+static void expect_open(int fd)
+{
+	char c;
+
+	g_assert_cmpint(recv(fd, &c, 1, 0), ==, -1);
+	g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+static void expect_reset(int fd)
+{
+	char c;
+
+	g_assert_cmpint(recv(fd, &c, 1, 0), ==, -1);
+	g_assert_cmpint(errno, ==, ECONNRESET);
+}
+
+static void half_close(enum side_kind client, enum side_kind guest, bool server_first)
+{
+	struct stream stream = {.seed = 5}, back = {.seed = 6};
+	struct bench b;
+	struct pair pair;
+	int first, second;
+
+	bench_init(&b, client, guest, &usual);
+	pair = bench_connect(&b);
+	first = server_first ? pair.server : pair.client;
+	second = server_first ? pair.client : pair.server;
+	stream_pass(&b, &stream, first, second, 3 * MIB + 7);
+	shutdown(first, SHUT_WR);
+	bench_settle(&b);
+	expect_end(second);
+	/* Without time limit. */
+	for (int i = 0; i < 100; i++)
+		bench_pass(&b, 3600 * NS_PER_SEC);
+	expect_open(first);
+	stream_pass(&b, &back, second, first, 3 * MIB + 9);
+	expect_open(first);
+	shutdown(second, SHUT_WR);
+	bench_settle(&b);
+	expect_end(first);
+	g_assert_cmpuint(b.splice->table.n_flows, ==, 0);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+static void test_half_close(void)
+{
+	half_close(SIDE_TCP4, SIDE_TCP4, false);
+	half_close(SIDE_TCP4, SIDE_TCP4, true);
+	half_close(SIDE_UNIX, SIDE_TCP6, false);
+	half_close(SIDE_UNIX, SIDE_TCP6, true);
+	half_close(SIDE_TCP4, SIDE_UNIX, false);
+	half_close(SIDE_TCP4, SIDE_UNIX, true);
+}
+
+/* What had arrived before is still read. */
+static void reset_one(bool by_server, bool with_data)
+{
+	struct bench b;
+	struct pair pair;
+	char buf[8];
+	int *first, second;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	first = by_server ? &pair.server : &pair.client;
+	second = by_server ? pair.client : pair.server;
+	if (with_data)
+		g_assert_cmpint(send(*first, "last", 4, 0), ==, 4);
+	reset_now(first);
+	bench_settle(&b);
+	if (with_data)
+		g_assert_cmpint(recv(second, buf, sizeof(buf), 0), ==, 4);
+	expect_reset(second);
+	g_assert_cmpuint(b.splice->table.n_flows, ==, 0);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+static void test_reset(void)
+{
+	for (int i = 0; i < 4; i++)
+		reset_one(i & 1, i & 2);
+}
+
+/* The reader has stopped, and so nothing can be moved. */
+static void test_reset_while_stalled(void)
+{
+	struct stream stream = {.seed = 7};
+	struct bench b;
+	struct pair pair;
+	ssize_t n;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	while (stream_send(&stream, pair.client, UINT64_MAX))
+		bench_settle(&b);
+	reset_now(&pair.client);
+	bench_settle(&b);
+	g_assert_cmpuint(b.splice->table.n_flows, ==, 0);
+	while ((n = stream_receive(&stream, pair.server)) > 0)
+		;
+	g_assert_cmpint(n, ==, -ECONNRESET);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+/* The service answers before it has read all, and closes: the kernel makes a reset of that. */
+static void test_early_answer(void)
+{
+	struct stream stream = {.seed = 8};
+	struct bench b;
+	struct pair pair;
+	char buf[8];
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	while (stream_send(&stream, pair.client, UINT64_MAX))
+		bench_settle(&b);
+	g_assert_cmpint(send(pair.server, "enough", 6, 0), ==, 6);
+	fd_close(&pair.server);
+	bench_settle(&b);
+	g_assert_cmpint(recv(pair.client, buf, sizeof(buf), 0), ==, 6);
+	expect_reset(pair.client);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+/* A peer that is gone is noticed by what is sent to it. */
+static void test_closed_peer(void)
+{
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, SIDE_TCP4, SIDE_UNIX, &usual);
+	pair = bench_connect(&b);
+	fd_close(&pair.server);
+	bench_settle(&b);
+	expect_end(pair.client);
+	g_assert_cmpint(send(pair.client, "x", 1, MSG_NOSIGNAL), ==, 1);
+	bench_settle(&b);
+	g_assert_cmpuint(b.splice->table.n_flows, ==, 0);
+	g_assert_cmpint(send(pair.client, "x", 1, MSG_NOSIGNAL), ==, -1);
+	g_assert_cmpint(errno, ==, EPIPE);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
+static void test_reset_all(void)
+{
+	struct usage *other = usage_new();
+	struct bench b;
+	struct pair pair[2];
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair[0] = bench_connect(&b);
+	b.dial.usage = other;
+	pair[1] = bench_connect(&b);
+	splice_reset_all(b.splice, other);
+	splice_finish(b.splice);
+	expect_reset(pair[1].client);
+	expect_reset(pair[1].server);
+	g_assert_cmpuint(other->n_refs, ==, 1);
+	g_assert_cmpuint(other->n_active, ==, 0);
+	ping_pong(&b, &pair[0], 1);
+	splice_reset_all(b.splice, b.usage);
+	expect_reset(pair[0].client);
+	pair_close(&b, &pair[0]);
+	pair_close(&b, &pair[1]);
+	usage_unref(other);
+	bench_done(&b);
+}
+
+/* Closing gives both an end, after what they were sent. */
+static void test_free(void)
+{
+	struct stream stream = {.seed = 9};
+	struct bench b;
+	struct pair pair;
+	ssize_t n;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	g_assert_false(splice_has_unsent(b.splice));
+	stream_send(&stream, pair.client, 1000);
+	loop_turn(&b.loop, 0, bench_dispatch, &b);
+	g_assert_true(splice_has_unsent(b.splice));
+	bench_settle(&b);
+	g_assert_false(splice_has_unsent(b.splice));
+	while (stream_send(&stream, pair.client, UINT64_MAX))
+		bench_settle(&b);
+	g_assert_true(splice_has_unsent(b.splice));
+	while (stream_receive(&stream, pair.server) > 0)
+		bench_settle(&b);
+	g_assert_false(splice_has_unsent(b.splice));
+	stream_send(&stream, pair.client, stream.n_sent + 1000);
+	bench_settle(&b);
+	splice_free(b.splice);
+	g_assert_null(b.loop.timers.root);
+	while ((n = stream_receive(&stream, pair.server)) > 0)
+		;
+	g_assert_cmpint(n, ==, 0);
+	g_assert_cmpuint(stream.n_received, ==, stream.n_sent);
+	expect_end(pair.client);
+	b.splice = NULL;
+	fd_close(&pair.client);
+	fd_close(&pair.server);
+	close(b.listener);
+	close(b.service);
+	loop_done(&b.loop);
+	g_assert_cmpuint(b.usage->n_refs, ==, 1);
+	g_assert_cmpuint(b.usage->n_active, ==, 0);
+	usage_unref(b.usage);
+	g_assert_cmpint(count_fds(), ==, b.n_fds_before);
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	g_test_init(&argc, &argv, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(transfers); i++)
+		g_test_add_data_func(transfers[i].name, &transfers[i], test_whole);
+	g_test_add_func("/splice/ping-pong", test_ping_pong);
+	g_test_add_func("/splice/urgent", test_urgent);
+	g_test_add_func("/splice/half-close", test_half_close);
+	g_test_add_func("/splice/reset", test_reset);
+	g_test_add_func("/splice/reset-while-stalled", test_reset_while_stalled);
+	g_test_add_func("/splice/early-answer", test_early_answer);
+	g_test_add_func("/splice/closed-peer", test_closed_peer);
+	g_test_add_func("/splice/reset-all", test_reset_all);
+	g_test_add_func("/splice/free", test_free);
+	return g_test_run();
+}
