@@ -3,9 +3,11 @@
 #include <time.h> /* what <linux/errqueue.h> needs */
 
 #include <linux/errqueue.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +32,25 @@
 
 _Static_assert(IP_PMTUDISC_DONT == IPV6_PMTUDISC_DONT && IP_PMTUDISC_DO == IPV6_PMTUDISC_DO,
 	"one value for both families");
+
+/* IPv4's is v4-mapped at a dual-stack socket. */
+static struct ip_addr addr_of_v6(const struct in6_addr *in6)
+{
+	struct ip_addr addr = ip_addr_of_v6(in6);
+
+	if (IN6_IS_ADDR_V4MAPPED(in6))
+		addr.family = AF_INET;
+	return addr;
+}
+
+static struct ip_addr addr_of(const union host_sockaddr *sa)
+{
+	if (sa->any.sa_family == AF_INET)
+		return ip_addr_of_v4(sa->in.sin_addr);
+	if (sa->any.sa_family == AF_INET6)
+		return addr_of_v6(&sa->in6.sin6_addr);
+	return (struct ip_addr){0};
+}
 
 /* ---- opening and closing ---- */
 
@@ -131,6 +152,22 @@ static int option_of(int fd, int level, int name)
 	return getsockopt(fd, level, name, &value, &len) < 0 ? -1 : value;
 }
 
+/* A namespace whose lo is down loses what goes to its own addresses, and says nothing. */
+static int check_lo(int fd, const struct host_dgram_config *config)
+{
+	union host_sockaddr sa;
+	socklen_t len = sizeof(sa);
+	struct ifreq lo = {.ifr_name = "lo"};
+	struct ip_addr own;
+
+	if (!config->peer || getsockname(fd, &sa.any, &len) < 0)
+		return 0;
+	own = addr_of(&sa);
+	if (!ip_addr_equal(&own, config->peer) || ioctl(fd, SIOCGIFFLAGS, &lo) < 0)
+		return 0;
+	return lo.ifr_flags & IFF_UP ? 0 : -ENETDOWN;
+}
+
 static int check_kind(int fd, const struct host_dgram_config *config)
 {
 	if (option_of(fd, SOL_SOCKET, SO_TYPE) != SOCK_DGRAM ||
@@ -153,6 +190,8 @@ int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_conf
 		is_dual = option_of(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
 	set_options(hostsock, fd, config, is_dual);
 	r = set_peer(fd, config);
+	if (r == 0)
+		r = check_lo(fd, config);
 	if (r == 0)
 		r = loop_watch(hostsock->loop, fd, DGRAM_EVENTS, handle);
 	if (r < 0)
@@ -506,25 +545,6 @@ static int receive(int fd, struct incoming *in, int n)
 	if (n == 1)
 		in->messages[0].msg_len = (unsigned int)r;
 	return n == 1 ? 1 : (int)r;
-}
-
-/* IPv4's is v4-mapped at a dual-stack socket. */
-static struct ip_addr addr_of_v6(const struct in6_addr *in6)
-{
-	struct ip_addr addr = ip_addr_of_v6(in6);
-
-	if (IN6_IS_ADDR_V4MAPPED(in6))
-		addr.family = AF_INET;
-	return addr;
-}
-
-static struct ip_addr addr_of(const union host_sockaddr *sa)
-{
-	if (sa->any.sa_family == AF_INET)
-		return ip_addr_of_v4(sa->in.sin_addr);
-	if (sa->any.sa_family == AF_INET6)
-		return addr_of_v6(&sa->in6.sin6_addr);
-	return (struct ip_addr){0};
 }
 
 static uint16_t port_of(const union host_sockaddr *sa)

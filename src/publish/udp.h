@@ -28,8 +28,8 @@
 /* In a handle's index: it is a client's socket of the namespace. */
 #define UDP_CLIENT_INDEX (UINT32_C(1) << 31)
 /* What waits for a way: of one client, and of all, bytes with what keeps them. */
-#define PUBLISH_UDP_WAITING_MAX   16
-#define PUBLISH_UDP_WAITING_BYTES (1 << 20)
+#define PUBLISH_UDP_WAITING_MAX   128
+#define PUBLISH_UDP_WAITING_BYTES (4 << 20)
 
 /* A descriptor from which we receive: a published socket, or a client's in the namespace. */
 struct udp_end {

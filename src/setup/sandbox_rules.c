@@ -123,6 +123,7 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"recvmmsg_time64", RELAY, {IS(3, MSG_DONTWAIT), IS_NULL(4)}, "recvmmsg() on 32 bits"},
 	{"sendmmsg", RELAY, {IS(3, MSG_DONTWAIT | MSG_NOSIGNAL)}, "batches of UDP to the host"},
 	{"ioctl", RELAY, {IS(1, FIONREAD)}, "libslirp asks how long the next datagram is"},
+	{"ioctl", RELAY, {IS(1, SIOCGIFFLAGS)}, "is the namespace's lo up"},
 	{"ioctl", RELAY, {IS(1, SIOCOUTQ)}, "at the end: has the peer all that was sent"},
 	{"ioctl", RELAY, {IS(1, SIOCGIFINDEX)}, "the scope of an IPv6 nameserver (libslirp)"},
 	{"ioctl", RELAY, {IS(1, TCGETS)}, "GLib asks whether standard error is a terminal"},

@@ -4,6 +4,8 @@
  */
 #include "dgram-fixture.h"
 
+#include <linux/if_tun.h>
+
 #define OTHER "127.0.0.2" /* not the one that the kernel would answer from */
 
 static struct host_dgram open_published(const char *address, bool dual_stack, uint16_t *ret_port)
@@ -239,9 +241,39 @@ static void test_adopt_for_peer(void)
 	tear_down();
 }
 
+/* An address of the namespace's own is reached over its lo, or not at all. */
+static void no_lo(void *arg)
+{
+	const struct ip_addr own = addr_of("10.0.2.100");
+	const struct host_dgram_config config = {
+		.family = AF_INET, .protocol = IPPROTO_UDP, .peer = &own, .peer_port = 53};
+	struct ifreq ifr = request_for("tap0");
+	struct host_dgram dgram;
+	int tap, fd;
+
+	set_up(ALL_FEATURES);
+	tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	ifr.ifr_flags = IFF_TAP | IFF_NO_PI;
+	g_assert_cmpint(ioctl(tap, TUNSETIFF, &ifr), ==, 0);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	g_assert_cmpint(
+		host->ops->dgram_adopt(host, fd, &config, handle, &dgram), ==, -ENETUNREACH);
+	add_address4("tap0", "10.0.2.100", "255.255.255.0");
+	interface_up("tap0");
+	g_assert_cmpint(host->ops->dgram_adopt(host, fd, &config, handle, &dgram), ==, -ENETDOWN);
+	interface_up("lo");
+	g_assert_cmpint(host->ops->dgram_adopt(host, fd, &config, handle, &dgram), ==, 0);
+	close_dgram(&dgram);
+	close(tap);
+	tear_down();
+}
+
 int main(int argc, char **argv)
 {
+	static const struct container_test in_container[] = {{"/hostdgram-published/no-lo", no_lo}};
+
 	g_test_init(&argc, &argv, NULL);
+	container_tests_add(in_container, ARRAY_SIZE(in_container));
 	g_test_add_func("/hostdgram-published/two-addresses", test_two_addresses);
 	g_test_add_func("/hostdgram-published/ip6", test_ip6);
 	g_test_add_func("/hostdgram-published/dual-stack", test_dual_stack);
