@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from harness.ns import listener
+from harness.ns import ends, listener
 from harness.published import Cell, Place
 from harness.traffic import MIB, Connections, answering, free_port, transfer
-from harness.util import DEADLINE, Thread, counters, until
+from harness.util import DEADLINE, counters, until
 
 pytestmark = pytest.mark.relay_only
 GUEST, N_PORTS = 20000, 64
@@ -82,20 +82,33 @@ def test_20000_at_once(host, container, helper, many_descriptors):
 
 # --- clients that never read
 
-def echo(sock):
-    while data := sock.recv(100):
-        sock.sendall(data)
+# One-byte requests, each answered before the next, by processes that do nothing else.
+ASK = """
+import socket, sys, time
+sock = socket.socket(fileno=int(sys.argv[1]))
+sock.setblocking(True)
+took = []
+for _ in range(2000):
+    began = time.monotonic_ns()
+    sock.sendall(b"?")
+    assert sock.recv(10) == b"?"
+    took.append(time.monotonic_ns() - began)
+print(sorted(took)[1980] / 1000)
+"""
+ANSWER = """
+import socket, sys
+sock = socket.socket(fileno=int(sys.argv[1]))
+sock.setblocking(True)
+while data := sock.recv(100):
+    sock.sendall(data)
+"""
+WORD = counters(0, 65536)
 
 
-def p99_us(near, n=2000):
-    """Of one-byte requests, each answered before the next."""
-    took = []
-    for _ in range(n):
-        began = time.monotonic_ns()
-        near.sendall(b"?")
-        assert near.recv(10) == b"?"
-        took.append(time.monotonic_ns() - began)
-    return sorted(took)[n * 99 // 100] / 1000
+def p99_us(host, near):
+    """The best of three: who else is busy on this machine is not the question."""
+    number = near.fileno()
+    return min(float(host.user.python(ASK, number, pass_fds=[number]).stdout) for _ in range(3))
 
 
 def send_to_who_does_not_read(far):
@@ -103,7 +116,7 @@ def send_to_who_does_not_read(far):
     far.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
-            far.send(counters(0, 65536))
+            far.send(WORD)
 
 
 @pytest.mark.fresh
@@ -116,9 +129,12 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
     resource.setrlimit(resource.RLIMIT_NOFILE, (many_descriptors, many_descriptors))
     try:
         place = Place(host, None, container, helper("--enable-ipv6"))
-        with Cell(place, path, "ipv4", "local").connection() as (near, far), contextlib.ExitStack() as stack:
-            server = Thread(echo, far)
-            alone = p99_us(near)
+        with Cell(place, path, "ipv4", "local").connection() as (near, far), \
+                contextlib.ExitStack() as stack:
+            number = far.fileno()
+            server = host.user.popen(["/usr/bin/python3", "-c", ANSWER, number], pass_fds=[number])
+            far.close()
+            alone = p99_us(host, near)
             with Cell(place, path, "ipv4", "local").served() as (listening, port):
                 stalled = []
                 for _ in range(n):
@@ -128,10 +144,10 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
                     send_to_who_does_not_read(stalled[-1])
                 for one in stalled:  # what went on since
                     send_to_who_does_not_read(one)
-                beside = p99_us(near)
+                beside = p99_us(host, near)
                 print(f"p99 {alone:.0f} us alone, {beside:.0f} us beside {n} that never read")
                 assert beside <= 20 * alone
             near.shutdown(socket.SHUT_WR)
-            server.result()
+            assert ends(server) == 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
