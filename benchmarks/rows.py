@@ -118,7 +118,7 @@ class Verdicts:
         print(f"\n{row.name} ({row.unit})")
         for name, rows in self.samples.items():
             if row.name in rows:
-                print(f"    {name:16}{Samples(rows[row.name]).text()}")
+                print(f"    {name:20}{Samples(rows[row.name]).text()}")
             if name in self.helpers:
                 for line in (", ".join(self.ratios(row, name)), *self.targets(row, name)):
                     if line:
