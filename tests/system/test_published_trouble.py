@@ -65,8 +65,8 @@ def talk(client, server):
 
 # --- the container
 
-@both_paths
-@pytest.mark.parametrize("family", [FOUR, SIX], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("path,family", [("splice", FOUR), ("tap", FOUR), ("tap", SIX)],
+                         ids=["splice-ipv4", "tap-ipv4", "tap-ipv6"])
 def test_nobody_at_that_address(host, container, helper, path, family):
     """A reset when nobody has said that it is his address; nobody else has to wait for that."""
     one = helper("--enable-ipv6")
