@@ -479,8 +479,8 @@ static void start_parts(void)
 		.max_sockets = MAX_FLOWS,
 	};
 
-	gateway_init(&world.gateway, &world.policy, &world.egress, &world.loop, &key,
-		&world.counters);
+	gateway_init(
+		&world.gateway, &world.policy, &world.egress, &world.loop, &key, &world.counters);
 	ALWAYS(udpflow_init(&world.udpflow, &config) == 0);
 	ALWAYS(icmpflow_init(&world.icmpflow, &config) == 0);
 	world.dns = dns_new(&config);
