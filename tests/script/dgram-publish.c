@@ -8,9 +8,6 @@
 
 #include "dgram.h"
 
-/* What of the namespace there is; nothing asks it for connections. */
-static char some_splice;
-
 static void make(struct socket_source *source, uint8_t family, int type, socket_made_fn *done,
 	void *owner, uint64_t cookie)
 {
@@ -31,7 +28,14 @@ void dgram_publish_start(struct world *world, const struct world_config *config)
 {
 	static const struct siphash_key key = {{3, 4}};
 	struct dgrams *ds = world->dgrams;
-	const struct publish_config publish_config = {
+	const struct splice_config splice_config = {
+		.loop = &world->loop,
+		.counters = &world->counters,
+		.sockets = &ds->source,
+		.key = &key,
+		.max_flows = 1,
+	};
+	struct publish_config publish_config = {
 		.policy = &world->policy,
 		.host = &world->host,
 		.loop = &world->loop,
@@ -39,7 +43,6 @@ void dgram_publish_start(struct world *world, const struct world_config *config)
 		.egress = &ds->egress,
 		.icmp_limit = &world->icmp_limit,
 		.next_hop = &world->next_hop,
-		.splice = (struct splice *)(void *)&some_splice,
 		.sockets = &ds->source,
 		.key = &key,
 		.max_udp_clients = config->max_flows,
@@ -48,7 +51,8 @@ void dgram_publish_start(struct world *world, const struct world_config *config)
 	};
 
 	ds->source.make = make;
-	ds->publish = publish_new(&publish_config);
+	publish_config.splice = ds->splice = splice_new(&splice_config);
+	ds->publish = ds->splice ? publish_new(&publish_config) : NULL;
 	if (!ds->publish)
 		world_fail(world, "publish_new");
 }
@@ -69,6 +73,7 @@ void dgram_publish_stop(struct world *world)
 		if (ds->rules[i].id)
 			unpublish(ds, i);
 	publish_free(ds->publish);
+	splice_free(ds->splice);
 }
 
 /* Those of the published ports stay open: they end with the script. */

@@ -99,6 +99,7 @@ struct dgrams {
 	struct icmpflow icmpflow;
 	struct dns *dns;
 	struct publish *publish;
+	struct splice *splice; /* nothing asks it for connections */
 	struct socket_source source;
 	struct dgram_asked asked[DGRAM_MADE_MAX];
 	int n_asked;

@@ -18,7 +18,7 @@ static struct forward_rule rule;
 static struct peer guest;
 static uint16_t port;
 static int make_error;
-static char some_splice; /* nothing asks it for connections */
+static struct splice *tcp_splice; /* nothing asks it for connections */
 
 static void make(struct socket_source *source, uint8_t family, int type, socket_made_fn *done,
 	void *owner, uint64_t cookie)
@@ -51,13 +51,19 @@ static struct next_hop next_hop = {.ops = &next_hop_ops};
 static void set_up_publish(const char *host_addr, const char *guest_addr, uint16_t host_port)
 {
 	static const struct siphash_key key = {{1, 2}};
-	const struct publish_config config = {
+	const struct splice_config splice_config = {
+		.loop = &loop,
+		.counters = &counters,
+		.sockets = &source,
+		.key = &key,
+		.max_flows = 1,
+	};
+	struct publish_config config = {
 		.policy = &policy,
 		.host = host,
 		.loop = &loop,
 		.counters = &counters,
 		.next_hop = &next_hop,
-		.splice = (struct splice *)(void *)&some_splice,
 		.sockets = &source,
 		.key = &key,
 		.max_udp_clients = 100,
@@ -67,6 +73,8 @@ static void set_up_publish(const char *host_addr, const char *guest_addr, uint16
 
 	counters = (struct counters){0};
 	make_error = 0;
+	config.splice = tcp_splice = splice_new(&splice_config);
+	g_assert_nonnull(tcp_splice);
 	publish = publish_new(&config);
 	g_assert_nonnull(publish);
 	guest = peer_at(guest_addr);
@@ -95,6 +103,7 @@ static void tear_down_publish(void)
 {
 	unbind();
 	publish_free(publish);
+	splice_free(tcp_splice);
 	close(guest.fd);
 }
 
