@@ -461,14 +461,14 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 
 static int start_api(struct relay *relay, const struct relay_parts *parts)
 {
+	const char *path = parts->options->forward_path;
+
 	relay->api_context = (struct api_context){
 		.forward = relay->forward,
 		.guest = relay->policy.guest,
 		.lazy = parts->options->lazy_listen,
 		.counters = &relay->counters,
 	};
-	const char *path = parts->options->forward_path;
-
 	if (path && !forward_path_parse(path, &relay->api_context.path))
 		return -EINVAL;
 	if (!relay->api)

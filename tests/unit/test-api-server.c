@@ -601,6 +601,23 @@ static void test_keep_open_ends(struct fixture *f, gconstpointer unused)
 	g_assert_cmpuint(counted(f, COUNTER_API_EVICTED), ==, 0);
 }
 
+/* However much white space is between two requests. */
+static void test_keep_open_space(struct fixture *f, gconstpointer unused)
+{
+	g_autofree char *text = g_malloc(API_REQUEST_MAX);
+	int fd = plug(f);
+
+	memset(text, '\n', API_REQUEST_MAX);
+	say(fd, KEPT("bad"));
+	settle(f);
+	assert_said(fd, UNKNOWN "\n");
+	for (int i = 0; i < 3; i++)
+		pour(f, fd, text, API_REQUEST_MAX);
+	say(fd, LIST);
+	settle(f);
+	assert_reply(fd, EMPTY_LIST "\n");
+}
+
 static void test_keep_open_idle(struct fixture *f, gconstpointer unused)
 {
 	int fd = plug(f);
@@ -1120,6 +1137,7 @@ int main(int argc, char **argv)
 	TEST("unread-limit", test_unread_limit);
 	TEST("keep-open", test_keep_open);
 	TEST("keep-open-ends", test_keep_open_ends);
+	TEST("keep-open-space", test_keep_open_space);
 	TEST("keep-open-idle", test_keep_open_idle);
 	TEST("pipelined", test_pipelined);
 	TEST("pipelined-split", test_pipelined_split);
