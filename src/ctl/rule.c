@@ -22,7 +22,7 @@ static int find_own_fd(void *arg, const char *name)
 
 	errno = 0;
 	fd = strtol(name, &end, 10);
-	if (*name < '0' || *name > '9' || *end || errno || fd > INT32_MAX)
+	if (*name < '0' || *name > '9' || *end || errno || (int)fd != fd)
 		return -ENOENT;
 	return (int)fd;
 }
