@@ -24,7 +24,8 @@ class Row:
     """A figure, whether more of it is better, and its targets: (of what, factor) each.
 
     "of" is slirp (slirp4netns), peer (the best of the peers), loopback, fixed (the factor itself is
-    the bound), or the name of another row of the same program.
+    the bound), the name of another program, or that of another row of the same program. A third
+    member names the only programs that it is for, by the end of their names.
     """
 
     def __init__(self, name, unit, more_is_better, *targets, optional=False):
@@ -78,6 +79,8 @@ class Verdicts:
             return self.median(row.name, "slirp4netns"), "slirp4netns"
         if of == "loopback":
             return self.median(row.name, "loopback"), "native" if "wire" in row.name else "loopback"
+        if of in self.samples:
+            return self.median(row.name, of), of
         return self.median(of, name), f"its own {of}"
 
     def ratios(self, row, name):
@@ -89,7 +92,9 @@ class Verdicts:
 
     def targets(self, row, name):
         ours = self.median(row.name, name)
-        for of, factor in row.targets:
+        for of, factor, *only in row.targets:
+            if only and not name.endswith(only[0]):
+                continue
             sign = ">=" if row.more else "<="
             theirs, label = (factor, "") if of == "fixed" else self.reference(row, of, name)
             what = f"{sign} {factor}" if of == "fixed" else f"{sign} {factor}x {label}"

@@ -114,7 +114,7 @@ def test_a_family_says_which_wildcard(place):
     """tcp4 and tcp6 without an address are the wildcard of theirs."""
     for proto, own, other in (("tcp4", "127.0.0.1", "::1"), ("tcp6", "::1", "127.0.0.1")):
         port = free_port(place.host.user)
-        rule = place.helper.forward(9, port, proto)
+        rule = place.helper.forward(9, port, proto, guest_addr=place.guest[family_of(own)])
         assert is_refused(lambda: dial(place.host.user, own, port))  # by the container
         assert not dial(place.host.user, other, port)
         place.helper.api("remove_hostfwd", id=rule)

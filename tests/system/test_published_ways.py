@@ -5,7 +5,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import socket
 import time
 
@@ -337,16 +336,6 @@ def test_ranges_that_are_none(helper, ports, guests, field):
     one = helper()
     reply = one.api("add_hostfwd", proto="tcp", host_port=ports, guest_port=guests)
     assert reply["error"]["desc"] == f"bad request: add_hostfwd: bad arguments.{field}"
-
-
-@pytest.fixture
-def many_descriptors():
-    """As root the hard limit becomes 65536; who may not raise it takes what there is."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
-    yield resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("how", ["range", "set"])
