@@ -175,6 +175,7 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 		.same_userns = start->target.same_userns,
 		.keep_folder = api_server_folder(start->api),
 		.captures = options->pcap,
+		.unix_guests = options->api_socket,
 		.target_userns = start->target.userns_fd,
 		.disabled_features = options->disabled_features,
 	};

@@ -459,14 +459,18 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 	return 0;
 }
 
-static int start_api(struct relay *relay)
+static int start_api(struct relay *relay, const struct relay_parts *parts)
 {
+	const char *path = parts->options->forward_path;
+
 	relay->api_context = (struct api_context){
 		.forward = relay->forward,
 		.guest = relay->policy.guest,
+		.lazy = parts->options->lazy_listen,
 		.counters = &relay->counters,
 	};
-
+	if (path && !forward_path_parse(path, &relay->api_context.path))
+		return -EINVAL;
 	if (!relay->api)
 		return 0;
 	return api_server_start(relay->api, &relay->loop, &relay->api_context);
@@ -561,7 +565,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 		r = start_forward(relay, parts);
 	if (r < 0)
 		return r;
-	r = start_api(relay);
+	r = start_api(relay, parts);
 	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "cannot watch the API socket") : 0;
 }
 

@@ -66,6 +66,7 @@
 #define BOTH      (RULE_RELAY | RULE_AGENT)
 #define SANITIZER RULE_SANITIZER
 #define CAPTURE   RULE_CAPTURE
+#define UNIX      RULE_UNIX
 
 const char sandbox_resolv_conf[] = "/etc/resolv.conf";
 
@@ -100,9 +101,9 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"socket", AGENT, {IS(0, AF_INET6)}, "sockets of the container's namespace"},
 	{"socket", AGENT, {IS(0, AF_NETLINK), IS(2, NETLINK_SOCK_DIAG)},
 		"sock_diag(7), to see the container's listeners"},
-	{"socket", AGENT, {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)},
+	{"socket", UNIX, {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)},
 		"unix sockets as the guest of a published port"},
-	{"connect", AGENT, {IS(2, sizeof(struct sockaddr_un))}, "likewise"},
+	{"connect", UNIX, {IS(2, sizeof(struct sockaddr_un))}, "likewise"},
 	{"bind", RELAY, {}, "published ports, outbound addresses"},
 	{"connect", RELAY, {}, "connections of the container"},
 	{"listen", RELAY, {}, "published ports"},

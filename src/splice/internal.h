@@ -69,6 +69,8 @@ struct splice {
 	struct splice_config config;
 	struct flow_table table;
 	struct list active;
+	uint32_t n_active;
+	uint32_t share; /* bytes that one direction may take in this turn */
 	struct pipe_pool pipes;
 	struct buffer_pool memory;
 	struct timer tick;

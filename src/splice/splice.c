@@ -15,6 +15,11 @@
 
 #define EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
+/* What all may take in one turn, in each direction, and what one may in any case: nobody waits
+ * longer than for that, here or elsewhere in the loop. */
+#define TURN_BYTES  (1024 * 1024)
+#define SHARE_LEAST (64 * 1024)
+
 /* How often pipes and memory are looked after, while there are any. */
 #define TICK_NS (100 * NS_PER_MS)
 
@@ -82,8 +87,10 @@ static int dial_tcp(const struct splice_flow *flow)
 
 static void set_active(struct splice_flow *flow)
 {
-	if (!list_is_linked(&flow->active))
-		list_append(&flow->splice->active, &flow->active);
+	if (list_is_linked(&flow->active))
+		return;
+	list_append(&flow->splice->active, &flow->active);
+	flow->splice->n_active++;
 }
 
 /* Both sockets are closed or given away by now. */
@@ -352,6 +359,8 @@ bool splice_finish(struct splice *splice)
 
 	list_init(&turn);
 	list_move(&turn, &splice->active);
+	splice->share = MAX(TURN_BYTES / MAX(splice->n_active, 1), SHARE_LEAST);
+	splice->n_active = 0;
 	while ((node = list_take(&turn)))
 		flow_run(splice, container_of(node, struct splice_flow, active));
 	flow_table_sweep(&splice->table);

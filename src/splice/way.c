@@ -11,10 +11,6 @@
 #include "base/util.h"
 #include "splice/internal.h"
 
-/* What one direction may take in one turn: nobody else waits longer than for this. */
-#define TURN_BYTES (1024 * 1024)
-/* What a pipe is filled with at most at a time. */
-#define FILL_BYTES (1024 * 1024)
 /* Less at a time is cheaper by recv(2) and send(2). */
 #define BULK_LEAST (16 * 1024)
 #define MAX_IOV    16
@@ -241,7 +237,7 @@ static bool get_pipe(struct splice *splice, struct way *way)
 static size_t fill_pipe(struct splice *splice, struct way *way)
 {
 	struct pipe *pipe = way->pipe;
-	ssize_t n = splice_bytes(way->from->fd, pipe->in, MIN(pipe->size, FILL_BYTES));
+	ssize_t n = splice_bytes(way->from->fd, pipe->in, MIN(pipe->size, splice->share));
 
 	if (n > 0) {
 		pipe->n_bytes = (uint32_t)n;
@@ -295,7 +291,7 @@ bool way_run(struct splice *splice, struct way *way)
 	for (;;) {
 		if (can_give(way))
 			give(splice, way);
-		else if (can_take(way) && n < TURN_BYTES)
+		else if (can_take(way) && n < splice->share)
 			n += take(splice, way);
 		else
 			break;

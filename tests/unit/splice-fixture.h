@@ -8,6 +8,7 @@
 
 #include <glib.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -43,6 +44,7 @@ struct bench {
 	int fell_back;           /* the descriptor that was given back */
 	int fall_back_error, n_fell_back;
 	int n_fds_before;
+	int n_busy; /* turns with events */
 	struct socket_source source;
 };
 
@@ -103,10 +105,14 @@ static inline int connect_to(int listener)
 	return fd;
 }
 
+/* The client is connected already. */
 static inline int accept_now(int listener)
 {
-	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	int fd;
 
+	g_assert_cmpint(poll(&p, 1, TIMEOUT_NS / NS_PER_MS), ==, 1);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	g_assert_cmpint(fd, >=, 0);
 	return fd;
 }
@@ -189,18 +195,76 @@ static inline void bench_dispatch(void *owner, struct handle handle, uint32_t ev
 	splice_ready(b->splice, handle, events);
 }
 
-/* Until nothing happens any more. Returns the number of turns. */
-static inline int bench_settle(struct bench *b)
+/* Returns true when there was something to do, or is. */
+static inline bool bench_turn(struct bench *b, int64_t deadline_ns)
 {
-	int n = 0;
-	bool more;
+	bool busy = loop_turn(&b->loop, deadline_ns, bench_dispatch, b) > 0;
 
-	do {
-		g_assert_cmpint(n++, <, 100000);
-		more = loop_turn(&b->loop, 0, bench_dispatch, b) > 0;
-		more |= splice_finish(b->splice);
-	} while (more);
-	return n;
+	b->n_busy += busy;
+	return splice_finish(b->splice) || busy;
+}
+
+/* Until nothing happens any more, as far as the kernel has got by now: it may be busy, and deliver
+ * what is on its way later. */
+static inline void bench_settle(struct bench *b)
+{
+	while (bench_turn(b, 0))
+		;
+}
+
+#define bench_until(b, condition)                                          \
+	do {                                                               \
+		int64_t until_late_ns = clock_now_ns() + TIMEOUT_NS;       \
+                                                                           \
+		while (!(condition)) {                                     \
+			bench_turn(b, clock_now_ns() + NS_PER_MS);         \
+			g_assert_cmpint(clock_now_ns(), <, until_late_ns); \
+		}                                                          \
+	} while (0)
+
+/* Waits for something to be there: bytes, the end, or an error as a negative errno. */
+static inline ssize_t bench_recv(struct bench *b, int fd, void *buf, size_t len)
+{
+	ssize_t n = -1;
+
+	bench_until(b, (n = recv(fd, buf, len, MSG_DONTWAIT)) >= 0 || errno != EAGAIN);
+	return n < 0 ? -errno : n;
+}
+
+static inline void expect_end(struct bench *b, int fd)
+{
+	char c;
+
+	g_assert_cmpint(bench_recv(b, fd, &c, 1), ==, 0);
+}
+
+static inline void expect_reset(struct bench *b, int fd)
+{
+	char c;
+
+	g_assert_cmpint(bench_recv(b, fd, &c, 1), ==, -ECONNRESET);
+}
+
+static inline void expect_open(struct bench *b, int fd)
+{
+	char c;
+
+	bench_settle(b);
+	g_assert_cmpint(recv(fd, &c, 1, 0), ==, -1);
+	g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+static inline void expect_text(struct bench *b, int fd, const char *text)
+{
+	char buf[64];
+
+	for (size_t len = strlen(text), n = 0; n < len;) {
+		ssize_t more = bench_recv(b, fd, buf, len - n);
+
+		g_assert_cmpint(more, >, 0);
+		g_assert_cmpmem(buf, (size_t)more, text + n, (size_t)more);
+		n += (size_t)more;
+	}
 }
 
 /* Time passes for the timers only. */
@@ -263,8 +327,7 @@ static inline void bench_init(struct bench *b, enum side_kind client, enum side_
 /* All of it was given back: flows, memory, pipes (but idle ones), timers, descriptors. */
 static inline void bench_done(struct bench *b)
 {
-	bench_settle(b);
-	g_assert_cmpuint(b->splice->table.n_flows, ==, 0);
+	bench_until(b, b->splice->table.n_flows == 0);
 	g_assert_cmpuint(b->usage->n_active, ==, 0);
 	g_assert_cmpuint(b->usage->n_refs, ==, 1);
 	g_assert_true(buffer_pool_is_whole(&b->splice->memory));
@@ -293,9 +356,10 @@ static inline int bench_arrive(struct bench *b)
 
 static inline struct pair bench_connect(struct bench *b)
 {
+	uint64_t n_before = b->dial.usage->n_opened;
 	struct pair pair = {.client = bench_arrive(b)};
 
-	bench_settle(b);
+	bench_until(b, b->dial.usage->n_opened == n_before + 1);
 	pair.server = accept_now(b->service);
 	return pair;
 }

@@ -22,7 +22,7 @@ static void test_rows_are_sane(void)
 		g_assert_cmpuint(strlen(rule->reason), >, 3);
 		g_assert_cmpint(rule->processes, !=, 0);
 		g_assert_cmpint(rule->processes &
-				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE),
+				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE | RULE_UNIX),
 			==, 0);
 		for (size_t k = 0; k < ARRAY_SIZE(rule->when); k++) {
 			g_assert_cmpint(rule->when[k].index, <, 6);
@@ -369,8 +369,7 @@ static void test_arguments_are_looked_at(void)
 static void agent_keeps_little(const void *data)
 {
 	struct sandbox_plan plan = only_seccomp();
-	const struct sockaddr_un nowhere = {.sun_family = AF_UNIX, .sun_path = "/nowhere"};
-	int pair[2], last, guest;
+	int pair[2], last;
 	char c;
 
 	plan.capabilities = SANDBOX_MUST;
@@ -386,15 +385,11 @@ static void agent_keeps_little(const void *data)
 		      0) == 1);
 	check(socket(AF_INET, SOCK_STREAM, 0) >= 0);
 	check(socket(AF_NETLINK, SOCK_DGRAM, 4 /* NETLINK_SOCK_DIAG */) >= 0);
-	guest = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	check(guest >= 0);
-	check(connect(guest, (const struct sockaddr *)&nowhere, sizeof(nowhere)) == -1);
-	check(errno == ENOENT);
 	sandbox_refused_calls(&last);
 #ifndef __i386__ /* all of them are socketcall(2) there */
 	check(is_refused(socket(AF_NETLINK, SOCK_RAW, 0 /* NETLINK_ROUTE */)));
-	check(is_refused(socket(AF_UNIX, SOCK_STREAM, 0)));
-	check(is_refused(connect(pair[0], NULL, 0)));
+	check(is_refused(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
+	check(is_refused(connect(pair[0], NULL, sizeof(struct sockaddr_un))));
 	check(is_refused(bind(pair[0], NULL, 0)));
 #endif
 	check(is_refused(unlinkat(AT_FDCWD, "/nowhere", 0)));
@@ -405,6 +400,26 @@ static void agent_keeps_little(const void *data)
 		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_RDWR | O_CLOEXEC)));
 	check(NETNS_HELPER_SANITIZED ||
 		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_PATH | O_CLOEXEC)));
+}
+
+/* Only where somebody may ask for it. */
+static void agent_connects_to_unix(const void *data)
+{
+	const struct sockaddr_un nowhere = {.sun_family = AF_UNIX, .sun_path = "/nowhere"};
+	struct sandbox_plan plan = only_seccomp();
+	int fd, last;
+
+	plan.unix_guests = true;
+	check(sandbox_enter_agent(&plan) == 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	check(fd >= 0);
+	check(connect(fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) == -1);
+	check(errno == ENOENT);
+	check(sandbox_refused_calls(&last) == 0);
+#ifndef __i386__ /* socketcall(2) there */
+	check(is_refused(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
+	check(is_refused(connect(fd, (const struct sockaddr *)&nowhere, 16)));
+#endif
 }
 
 static void agent_has_no_capability(const void *data)
@@ -648,6 +663,7 @@ static const struct child_case cases[] = {
 	{"seccomp/capture-empties-files", capture_empties_files, NULL},
 	{"seccomp/nobody-else-empties-files", nobody_else_empties_files, NULL},
 	{"agent/keeps-little", agent_keeps_little, NULL},
+	{"agent/connects-to-unix", agent_connects_to_unix, NULL},
 	{"agent/has-no-capability", agent_has_no_capability, NULL},
 	{"caps/root-keeps-port-cap", root_keeps_port_cap, NULL},
 	{"caps/user-keeps-nothing", user_keeps_nothing, NULL},
