@@ -182,7 +182,7 @@ static void take_socket(void *owner, uint64_t cookie, int fd)
 		&splice->table, handle.index, handle.generation);
 	int r = fd;
 
-	if (!flow || flow->state != SPLICE_ASKING) {
+	if (!flow) {
 		fd_close(&fd);
 		return;
 	}

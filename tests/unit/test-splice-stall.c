@@ -13,15 +13,27 @@ static struct splice_flow *first_flow(struct bench *b)
 	return (struct splice_flow *)(void *)flow_table_any(&b->splice->table);
 }
 
-/* Until neither socket takes more. */
-static void fill(struct bench *b, struct stream *stream, int from)
+/* The one opened last. */
+static struct splice_flow *last_flow(struct bench *b)
 {
-	int64_t late_ns = clock_now_ns() + TIMEOUT_NS;
+	struct flow *last = NULL;
 
-	do {
-		bench_settle(b);
-		g_assert_cmpint(clock_now_ns(), <, late_ns);
-	} while (stream_send(stream, from, UINT64_MAX));
+	for (struct flow *flow = flow_table_any(&b->splice->table); flow;
+		flow = flow_table_after(&b->splice->table, flow))
+		last = flow;
+	return (struct splice_flow *)(void *)last;
+}
+
+/* There is more, and nobody takes it. */
+static bool is_stuck(const struct way *way)
+{
+	return !way->to->writable && (way_has_bytes(way) || way->from->readable);
+}
+
+/* Until neither socket takes more. */
+static void fill(struct bench *b, struct stream *stream, int from, const struct way *way)
+{
+	bench_until(b, stream_send(stream, from, UINT64_MAX) == 0 && is_stuck(way));
 }
 
 static void read_all(struct bench *b, struct stream *stream, int to)
@@ -47,7 +59,7 @@ static void test_pipe_is_drained(void)
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
 	pair = bench_connect(&b);
-	fill(&b, &stream, pair.client);
+	fill(&b, &stream, pair.client, &first_flow(&b)->in);
 	bench_pass(&b, NS_PER_SEC);
 	g_assert_cmpuint(b.counters.value[COUNTER_SPLICE_DRAINED], >, 0);
 	g_assert_null(first_flow(&b)->in.pipe);
@@ -55,7 +67,7 @@ static void test_pipe_is_drained(void)
 	g_assert_cmpuint(first_flow(&b)->in.queue.len, >, 0);
 	g_assert_cmpuint(first_flow(&b)->in.queue.len, <=, MIB);
 	/* More does not come in. */
-	fill(&b, &stream, pair.client);
+	fill(&b, &stream, pair.client, &first_flow(&b)->in);
 	g_assert_null(first_flow(&b)->in.pipe);
 	g_assert_cmpuint(first_flow(&b)->in.queue.len, <=, MIB);
 	read_all(&b, &stream, pair.server);
@@ -75,7 +87,7 @@ static void test_too_little_memory(void)
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
 	for (int i = 0; i < 3; i++) {
 		pairs[i] = bench_connect(&b);
-		fill(&b, &streams[i], pairs[i].client);
+		fill(&b, &streams[i], pairs[i].client, &last_flow(&b)->in);
 		bench_pass(&b, NS_PER_SEC);
 	}
 	g_assert_cmpuint(b.splice->memory.large.n_free, <=, b.splice->memory.large.n_chunks);
@@ -100,7 +112,7 @@ static void test_no_memory(void)
 	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
 		streams[i].seed = i;
 		pairs[i] = bench_connect(&b);
-		fill(&b, &streams[i], pairs[i].client);
+		fill(&b, &streams[i], pairs[i].client, &last_flow(&b)->in);
 	}
 	g_assert_true(buffer_pool_is_short(&b.splice->memory, BUFFER_UP));
 	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
@@ -127,8 +139,8 @@ static void test_pipe_is_taken_over(void)
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
 	pairs[0] = bench_connect(&b);
+	fill(&b, &stalled, pairs[0].client, &first_flow(&b)->in);
 	pairs[1] = bench_connect(&b);
-	fill(&b, &stalled, pairs[0].client);
 	stream_pass(&b, &live, pairs[1].client, pairs[1].server, 16 * MIB);
 	g_assert_cmpuint(b.counters.value[COUNTER_SPLICE_DRAINED], >, 0);
 	g_assert_null(first_flow(&b)->in.pipe);
@@ -148,7 +160,7 @@ static void test_end_behind_stalled(void)
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
 	pair = bench_connect(&b);
-	fill(&b, &stream, pair.client);
+	fill(&b, &stream, pair.client, &first_flow(&b)->in);
 	shutdown(pair.client, SHUT_WR);
 	bench_settle(&b);
 	bench_pass(&b, NS_PER_SEC);
@@ -179,7 +191,7 @@ static void test_small_windows(void)
 	shrink(b.service, SO_RCVBUF);
 	pair = bench_connect(&b);
 	shrink(pair.client, SO_RCVBUF);
-	fill(&b, &stream, pair.server);
+	fill(&b, &stream, pair.server, &first_flow(&b)->out);
 	read_all(&b, &stream, pair.client);
 	pair_close(&b, &pair);
 	bench_done(&b);
@@ -195,15 +207,12 @@ static void raise_limit(void)
 }
 
 /* As fill(), with nothing in it. */
-static void fill_quickly(struct bench *b, int from)
+static void fill_quickly(struct bench *b, int from, const struct way *way)
 {
 	static const char zeros[PIECE];
-	int64_t late_ns = clock_now_ns() + TIMEOUT_NS;
 
-	do {
-		bench_settle(b);
-		g_assert_cmpint(clock_now_ns(), <, late_ns);
-	} while (send(from, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL) > 0);
+	bench_until(b,
+		send(from, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && is_stuck(way));
 }
 
 static size_t n_stalled(void)
@@ -231,7 +240,7 @@ static void test_crowd(void)
 	for (size_t i = 0; i < n; i++) {
 		pairs[i] = bench_connect(&b);
 		shrink(pairs[i].client, SO_RCVBUF);
-		fill_quickly(&b, pairs[i].server);
+		fill_quickly(&b, pairs[i].server, &last_flow(&b)->out);
 	}
 	g_assert_cmpuint(b.usage->n_active, ==, n + 1);
 	g_assert_cmpuint(b.splice->pipes.n_pipes, <=, 8);

@@ -83,6 +83,11 @@ static void test_whole(gconstpointer data)
 
 /* ---- messages ---- */
 
+static struct splice_flow *only_flow(struct bench *b)
+{
+	return (struct splice_flow *)(void *)flow_table_any(&b->splice->table);
+}
+
 static void ping_pong(struct bench *b, struct pair *pair, int n)
 {
 	for (int i = 0; i < n; i++) {
@@ -111,6 +116,8 @@ static void test_ping_pong(void)
 	g_assert_cmpuint(b.splice->pipes.n_pipes, ==, 1);
 	g_assert_false(list_is_empty(&b.splice->pipes.free));
 	ping_pong(&b, &pair, 1000);
+	g_assert_false(only_flow(&b)->in.bulk);
+	g_assert_false(only_flow(&b)->out.bulk);
 	pair_close(&b, &pair);
 	bench_done(&b);
 }
@@ -131,6 +138,16 @@ static void test_urgent(void)
 		/* Bulk, and then the same in front of the end. */
 		stream_pass(&b, &stream, pair.client, pair.server, 4 * MIB);
 	}
+	only_flow(&b)->in.bulk = true;
+	g_assert_cmpint(send(pair.client, "u", 1, MSG_OOB), ==, 1);
+	expect_text(&b, pair.server, "u");
+	only_flow(&b)->in.bulk = true;
+	g_assert_cmpint(send(pair.client, "v", 1, MSG_OOB), ==, 1);
+	shutdown(pair.client, SHUT_WR);
+	expect_text(&b, pair.server, "v");
+	expect_end(&b, pair.server);
+	pair_close(&b, &pair);
+	pair = bench_connect(&b);
 	g_assert_cmpint(send(pair.client, "xyz", 3, MSG_OOB), ==, 3);
 	g_assert_cmpint(send(pair.client, "!", 1, 0), ==, 1);
 	shutdown(pair.client, SHUT_WR);
@@ -209,23 +226,54 @@ static void test_reset(void)
 		reset_one(i & 1, i & 2);
 }
 
+/* It is found by sending to it, before its own event is there: still not taken for an end. */
+static void test_reset_found_by_sending(void)
+{
+	const struct linger linger = {.l_onoff = 1};
+	struct splice_flow *flow;
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair = bench_connect(&b);
+	flow = only_flow(&b);
+	setsockopt(pair.server, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	g_assert_cmpint(send(pair.server, "last", 4, 0), ==, 4);
+	fd_close(&pair.server);
+	g_assert_cmpint(poll(&(struct pollfd){.fd = flow->near.fd}, 1, -1), ==, 1);
+	g_assert_cmpint(send(pair.client, "x", 1, MSG_NOSIGNAL), ==, 1);
+	g_assert_cmpint(poll(&(struct pollfd){.fd = flow->far.fd, .events = POLLIN}, 1, -1), ==, 1);
+	flow->far.readable = flow->near.readable = true;
+	list_append(&b.splice->active, &flow->active);
+	splice_finish(b.splice);
+	expect_text(&b, pair.client, "last");
+	expect_reset(&b, pair.client);
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
 /* The reader has stopped, and so nothing can be moved. */
 static void test_reset_while_stalled(void)
 {
-	struct stream stream = {.seed = 7};
+	struct stream stream = {.seed = 7}, other = {.seed = 77};
 	struct bench b;
 	struct pair pair;
 	ssize_t n;
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
 	pair = bench_connect(&b);
-	while (stream_send(&stream, pair.client, UINT64_MAX))
-		bench_settle(&b);
+	bench_until(&b,
+		!stream_send(&stream, pair.client, UINT64_MAX) &&
+			way_has_bytes(&only_flow(&b)->in));
 	reset_now(&pair.client);
 	bench_until(&b, b.splice->table.n_flows == 0);
 	while ((n = stream_receive(&stream, pair.server)) > 0 || n == -EAGAIN)
 		;
 	g_assert_cmpint(n, ==, -ECONNRESET);
+	pair_close(&b, &pair);
+	/* What was left in the pipe is nobody else's. */
+	pair = bench_connect(&b);
+	stream_pass(&b, &other, pair.client, pair.server, 4 * MIB);
 	pair_close(&b, &pair);
 	bench_done(&b);
 }
@@ -341,6 +389,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/splice/urgent", test_urgent);
 	g_test_add_func("/splice/half-close", test_half_close);
 	g_test_add_func("/splice/reset", test_reset);
+	g_test_add_func("/splice/reset-found-by-sending", test_reset_found_by_sending);
 	g_test_add_func("/splice/reset-while-stalled", test_reset_while_stalled);
 	g_test_add_func("/splice/early-answer", test_early_answer);
 	g_test_add_func("/splice/closed-peer", test_closed_peer);
