@@ -442,7 +442,9 @@ static void handle_object(struct request *request, const json_t *root, const cha
 {
 	struct api_fault fault;
 
+	request->reply->keep_open = request->from->is_kept;
 	if (!api_take_flag(root, "keep_open", &request->reply->keep_open, &fault)) {
+		request->reply->keep_open = false;
 		refuse(request, &(struct refusal){.desc = "bad keep_open", .fault = &fault});
 		return;
 	}

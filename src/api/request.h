@@ -15,6 +15,7 @@ struct api_request {
 	size_t len;
 	int *fds; /* that came along; those that a rule has taken are -1 afterwards */
 	size_t n_fds;
+	bool is_kept; /* an earlier one of the connection has said keep_open */
 };
 
 struct api_reply {

@@ -378,6 +378,7 @@ static void client_request(struct client *client)
 		.len = client->scanned - client->begin,
 		.fds = client->fds,
 		.n_fds = has_next(client) ? client->n_old_fds : client->n_fds,
+		.is_kept = client->is_kept,
 	};
 	struct api_reply reply;
 

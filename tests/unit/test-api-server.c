@@ -562,8 +562,12 @@ static void test_keep_open(struct fixture *f, gconstpointer unused)
 	settle(f);
 	assert_said(fd, UNKNOWN "\n");
 	assert_open(fd);
-	/* The last one says nothing of it. */
+	/* It need not be said again. */
 	say(fd, LIST);
+	settle(f);
+	assert_said(fd, EMPTY_LIST "\n");
+	assert_open(fd);
+	say(fd, "{\"execute\":\"list_hostfwd\",\"keep_open\":false}");
 	settle(f);
 	assert_reply(fd, EMPTY_LIST "\n");
 
