@@ -240,7 +240,7 @@ static void test_reset_found_by_sending(void)
 	g_assert_cmpint(poll(&(struct pollfd){.fd = flow->near.fd}, 1, -1), ==, 1);
 	g_assert_cmpint(send(pair.client, "x", 1, MSG_NOSIGNAL), ==, 1);
 	g_assert_cmpint(poll(&(struct pollfd){.fd = flow->far.fd, .events = POLLIN}, 1, -1), ==, 1);
-	flow->far.readable = flow->near.readable = true;
+	flow->far.readable = flow->near.readable = flow->near.ending = true;
 	list_append(&b.splice->active, &flow->active);
 	splice_finish(b.splice);
 	expect_text(&b, pair.client, "last");
