@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -87,6 +88,8 @@ static inline int listen_on(enum side_kind kind, int backlog)
 	}
 	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	g_assert_cmpint(fd, >=, 0);
+	/* No less is needed by make_bulk(); it is inherited. */
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){6 * 65536}, sizeof(int));
 	g_assert_cmpint(bind(fd, (struct sockaddr *)&sa, len), ==, 0);
 	g_assert_cmpint(listen(fd, backlog), ==, 0);
 	return fd;
@@ -420,6 +423,31 @@ static inline ssize_t stream_receive(struct stream *stream, int fd)
 				(unsigned long long)(stream->n_received + (uint64_t)i));
 	stream->n_received += (uint64_t)n;
 	return n;
+}
+
+static inline void read_all(struct bench *b, struct stream *stream, int to)
+{
+	ssize_t n = 1;
+
+	bench_until(b,
+		stream->n_received == stream->n_sent ||
+			((n = stream_receive(stream, to)) <= 0 && n != -EAGAIN));
+	g_assert_true(n > 0 || n == -EAGAIN);
+}
+
+/* More than one recv(2) takes is there before the first one is made. */
+static inline void make_bulk(
+	struct bench *b, struct stream *stream, int from, int to, const struct end *end)
+{
+	int64_t late_ns = clock_now_ns() + TIMEOUT_NS;
+	int n = 0;
+
+	while (n < PIECE + PIECE / 2) {
+		stream_send(stream, from, UINT64_MAX);
+		g_assert_cmpint(ioctl(end->fd, FIONREAD, &n), ==, 0);
+		g_assert_cmpint(clock_now_ns(), <, late_ns);
+	}
+	bench_until(b, (stream_receive(stream, to), b->splice->pipes.n_pipes));
 }
 
 /* `len` bytes go from one to the other, whole. */
