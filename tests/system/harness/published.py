@@ -57,8 +57,10 @@ class Place:
     def published(self, *args, **kwargs):
         """publish() for a while; yields the port."""
         rule, port = self.publish(*args, **kwargs)
-        yield port
-        assert self.helper.api("remove_hostfwd", id=rule) == {"return": {}}
+        try:
+            yield port
+        finally:
+            assert self.helper.api("remove_hostfwd", id=rule) == {"return": {}}
 
 
 @contextlib.contextmanager
