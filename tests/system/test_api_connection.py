@@ -36,13 +36,13 @@ def test_requests_in_a_row(one):
     port = free_port(one.host.user)
     add = {"execute": "add_hostfwd", "keep_open": True,
            "arguments": {"proto": "tcp", "host_port": port, "guest_port": 80}}
-    remove = {"execute": "remove_hostfwd", "keep_open": True,
+    remove = {"execute": "remove_hostfwd",
               "arguments": {"proto": "tcp", "host_port": port}}
-    replies = ask_all(one, [add, remove] * 200 + [LIST, LIST])
-    assert len(replies) == 401, "the first that does not ask for more is the last"
-    assert [reply["return"] for reply in replies[:-1:2]] == [{"id": n} for n in range(1, 201)]
-    assert all(reply == {"return": {}} for reply in replies[1:-1:2])
-    assert replies[-1]["entries"] == []
+    replies = ask_all(one, [add, remove] * 200 + [LIST, dict(LIST, keep_open=False), LIST])
+    assert len(replies) == 402, "the one that asks for no more is the last"
+    assert [reply["return"] for reply in replies[:-2:2]] == [{"id": n} for n in range(1, 201)]
+    assert all(reply == {"return": {}} for reply in replies[1:-2:2])
+    assert replies[-1] == replies[-2] == {"entries": [], "return": {"entries": []}}
 
 
 def test_descriptors_that_are_no_listeners(one):

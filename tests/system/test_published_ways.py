@@ -447,19 +447,19 @@ def test_lazy_for_an_address_behind_the_container(host, helper):
 # --- several requests in a connection
 
 def test_keep_open(host, helper):
-    """A connection stays as long as each request asks for it."""
+    """A connection stays once a request has asked for it, until one says that it is the last."""
     one = helper()
     port = free_port(host.user)
     with one.connect() as client, client.makefile("rb") as lines:
-        def ask(keep_open=True, **request):
-            request["keep_open"] = keep_open
+        def ask(**request):
             client.sendall(json.dumps(request).encode() + b"\n")
             return json.loads(lines.readline())
-        first = ask(execute="add_hostfwd",
+        first = ask(execute="add_hostfwd", keep_open=True,
                     arguments={"proto": "tcp", "host_port": port, "guest_port": 80})
         assert first == {"return": {"id": 1}}
         assert len(ask(execute="list_hostfwd")["entries"]) == 1
         assert "error" in ask(execute="nonsense")
-        assert ask(False, execute="remove_hostfwd", arguments={"id": 1}) == {"return": {}}
+        assert ask(execute="remove_hostfwd", arguments={"id": 1}, keep_open=False) == {
+            "return": {}}
         assert lines.read() == b""
     assert one.api("list_hostfwd")["entries"] == []

@@ -534,6 +534,8 @@ static void test_unread_limit(struct fixture *f, gconstpointer unused)
 
 /* Several requests on a connection. */
 
+/* The last one of a connection that is kept open. */
+#define LAST_LIST     "{\"execute\":\"list_hostfwd\",\"keep_open\":false}"
 #define KEPT(execute) "{\"execute\":\"" execute "\",\"keep_open\":true}"
 #define UNKNOWN       "{\"error\":{\"desc\":\"bad request: unknown execute\"}}"
 
@@ -567,7 +569,7 @@ static void test_keep_open(struct fixture *f, gconstpointer unused)
 	settle(f);
 	assert_said(fd, EMPTY_LIST "\n");
 	assert_open(fd);
-	say(fd, "{\"execute\":\"list_hostfwd\",\"keep_open\":false}");
+	say(fd, LAST_LIST);
 	settle(f);
 	assert_reply(fd, EMPTY_LIST "\n");
 
@@ -617,7 +619,7 @@ static void test_keep_open_space(struct fixture *f, gconstpointer unused)
 	assert_said(fd, UNKNOWN "\n");
 	for (int i = 0; i < 3; i++)
 		pour(f, fd, text, API_REQUEST_MAX);
-	say(fd, LIST);
+	say(fd, LAST_LIST);
 	settle(f);
 	assert_reply(fd, EMPTY_LIST "\n");
 }
@@ -655,7 +657,7 @@ static void test_pipelined(struct fixture *f, gconstpointer unused)
 			g_string_append(asked, " \n");
 		g_string_append(expected, UNKNOWN "\n");
 	}
-	g_string_append(asked, LIST "junk");
+	g_string_append(asked, LAST_LIST "junk");
 	g_string_append(expected, EMPTY_LIST "\n");
 	say_bytes(fd, asked->str, asked->len);
 	other = plug(f);
@@ -680,7 +682,7 @@ static void test_pipelined(struct fixture *f, gconstpointer unused)
 /* Cut anywhere, two requests are two. */
 static void test_pipelined_split(struct fixture *f, gconstpointer unused)
 {
-	static const char two[] = KEPT("bad") "\n" LIST;
+	static const char two[] = KEPT("bad") "\n" LAST_LIST;
 
 	for (size_t cut = 1; cut < strlen(two); cut++) {
 		int fd = plug(f);
