@@ -303,7 +303,7 @@ static int enter_sandbox(struct start *start)
 	return r;
 }
 
-/* Readers take one byte, some of them no more (COMPAT 1.6). */
+/* Readers take one byte, some of them no more. */
 static void tell_ready(struct start *start)
 {
 	int *fd = &start->options.ready_fd;

@@ -60,7 +60,7 @@ int rules_add(struct forward *forward, const struct options *options, forward_fd
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "--publish");
 	r = parse_all(options, find_fd, find_fd_arg, specs);
 	if (r == 0)
-		r = forward_add(forward, specs, options->n_publish, &id, &failure);
+		r = forward_add(forward, specs, options->n_publish, LOG_LEVEL_ERROR, &id, &failure);
 	free(specs);
 	return r;
 }

@@ -269,6 +269,7 @@ static int start_tcpflow(struct stack *stack)
 		.icmp_limit = c->icmp_limit,
 		.next_hop = &stack->gateway.next_hop,
 		.key = &stack->key,
+		.mtu = c->mtu,
 		.max_flows = (uint32_t)MIN(without_reserve(c->descriptors), TCP_FLOWS_MAX),
 		.queue_len = c->link->queue_len,
 		.memory = c->memory,
@@ -319,7 +320,7 @@ static int start_splice(struct stack *stack)
 		.key = &stack->key,
 		.max_flows = (uint32_t)MAX(MIN(c->descriptors / 4, SPLICE_FLOWS_MAX), 1),
 		.memory = c->memory / 4,
-		.max_pipes = c->may_splice ? MIN(c->descriptors / 16, SPLICE_PIPES_MAX) : 0,
+		.max_pipes = MIN(c->descriptors / 16, SPLICE_PIPES_MAX),
 	};
 
 	if (!c->sockets)

@@ -23,7 +23,6 @@ struct listener {
 };
 
 struct published {
-	struct list link; /* in publish->rules */
 	struct publish *publish;
 	struct forward_rule *rule;
 	struct usage *usage;
@@ -40,7 +39,6 @@ struct published {
 struct publish {
 	struct forward_backend backend;
 	struct publish_config config;
-	struct list rules;
 	/* Listeners by the index in their handles; a slot that is free has none. */
 	struct slot {
 		struct listener *listener;
@@ -80,7 +78,8 @@ void publish_udp_free(struct publish_udp *udp);
  * FORWARD_FROM_FD was checked to be a bound datagram socket of AF_INET or AF_INET6; it is taken out
  * of the spec here, when 0 is returned. */
 int publish_udp_bind(struct published *published, struct forward_failure *ret_failure);
-void publish_udp_unbind(struct published *published, bool close_clients);
+/* Its clients have nobody to answer them any more. */
+void publish_udp_unbind(struct published *published);
 /* The usage's numbers are filled in by the caller. */
 void publish_udp_status(const struct published *published, struct forward_status *ret);
 void publish_udp_ready(struct publish_udp *udp, struct handle handle, uint32_t events);

@@ -30,7 +30,7 @@
 #define STATE_LISTEN 10
 
 #define POLL_NS      (250 * NS_PER_MS)
-#define RETRY_NS NS_PER_SEC
+#define RETRY_NS     NS_PER_SEC
 /* What one look reads at most; a longer answer is read on at the next. */
 #define READS_MAX    64
 #define BUFFER_BYTES 32768
@@ -205,7 +205,7 @@ static int ask(struct lazy *lazy, uint8_t family)
 
 static bool is_only_ip6(const struct nlmsghdr *header)
 {
-	const struct nlattr *attr;
+	struct nlattr *attr;
 
 	mnl_attr_for_each(attr, header, sizeof(struct inet_diag_msg))
 	{

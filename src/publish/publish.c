@@ -219,7 +219,6 @@ static int publish_bind(struct forward_backend *backend, struct forward_rule *ru
 		published_free(published);
 		return r;
 	}
-	list_append(&publish->rules, &published->link);
 	rule->served = published;
 	return 0;
 }
@@ -238,12 +237,11 @@ static void publish_unbind(
 	struct published *published = rule->served;
 
 	if (rule->spec.proto == FORWARD_UDP)
-		publish_udp_unbind(published, close_connections);
+		publish_udp_unbind(published);
 	else
 		publish_tcp_unbind(published);
 	if (close_connections && published->usage->n_refs > 1)
 		close_all(publish, published);
-	list_remove(&published->link);
 	published_free(published);
 }
 
@@ -291,7 +289,6 @@ struct publish *publish_new(const struct publish_config *config)
 		return NULL;
 	publish->backend.ops = &publish_ops;
 	publish->config = *config;
-	list_init(&publish->rules);
 	publish_tcp_init(publish);
 	publish->lazy = lazy_new(publish);
 	publish->udp = publish_udp_new(publish);

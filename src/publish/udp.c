@@ -162,7 +162,7 @@ int publish_udp_bind(struct published *published, struct forward_failure *ret_fa
 	return r;
 }
 
-void publish_udp_unbind(struct published *published, bool close_clients)
+void publish_udp_unbind(struct published *published)
 {
 	struct publish_udp *udp = published->publish->udp;
 
