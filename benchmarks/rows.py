@@ -16,20 +16,22 @@ import sys
 
 from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, Samples, read_line,
                     write_json)
+from links import Veth, VethLink, as_setting, publish, user_folder
 
 MANY_FILES = 65536
 
 
 class Row:
-    """A figure, whether more of it is better, and its targets: (of what, factor) each.
+    """A figure, whether more of it is better, and its targets: (of what, factor) each. A row with
+    is_series has a list of figures instead, for a picture.
 
     "of" is slirp (slirp4netns), peer (the best of the peers), loopback, fixed (the factor itself is
     the bound), or the name of another row of the same program.
     """
 
-    def __init__(self, name, unit, more_is_better, *targets, optional=False):
+    def __init__(self, name, unit, more_is_better, *targets, optional=False, is_series=False):
         self.name, self.unit, self.more, self.targets = name, unit, more_is_better, targets
-        self.optional = optional
+        self.optional, self.is_series = optional or is_series, is_series
 
 
 def answer_of(line):
@@ -182,7 +184,7 @@ class Loads:
 
     def __init__(self, build, host, kind):
         self.folder, self.host, self.kind = os.path.abspath(build), host, kind
-        self.servers, self.stack = {}, contextlib.ExitStack()
+        self.servers, self.stack, self.server_pids = {}, contextlib.ExitStack(), []
 
     def path(self, name):
         return os.path.join(self.folder, "benchmarks", name)
@@ -190,28 +192,62 @@ class Loads:
     def client(self):
         return self.path(f"{self.kind}-client")
 
-    def ports(self, far=None):
-        """The ports of the server on the host's loopback, or on a far host."""
-        if far not in self.servers:
-            command = [self.path(f"{self.kind}-server"), far.address if far else "127.0.0.1"]
+    def ports(self, far=None, address="127.0.0.1"):
+        """The ports of the server on an address of the host's, or on a far host."""
+        key = far or address
+        if key not in self.servers:
+            command = [self.path(f"{self.kind}-server"), far.address if far else address]
             start = far.popen if far else self.host.popen_user
             server = self.stack.enter_context(start(command, stdin=subprocess.PIPE,
                                                     stdout=subprocess.PIPE))
-            self.servers[far] = answer_of(read_line(server, 10, "the server"))
-        return self.servers[far]
+            self.servers[key] = answer_of(read_line(server, 10, "the server"))
+            self.server_pids.append(server.pid)
+        return self.servers[key]
 
 
 class Side:
-    """One program's container with its helper, or, without a program, the host itself."""
+    """One program's container with its helper, or, without a program, the host itself.
 
-    def __init__(self, loads, program, mtu):
-        self.loads, self.helper = loads, None
+    The setting is an MTU or a Setting. With Veth as the program there is a container and no helper.
+    """
+
+    def __init__(self, loads, program, setting):
+        self.loads, self.helper, self.container, self.far_container = loads, None, None, None
+        self.address, self.setting = "127.0.0.1", as_setting(setting)
         self.stack = contextlib.ExitStack()
         if program:
             with contextlib.ExitStack() as stack:
                 self.container = stack.enter_context(Container(loads.host))
-                self.helper = stack.enter_context(Helper(program, loads.host, self.container, mtu))
+                self.connect(stack, program)
                 self.stack = stack.pop_all()
+
+    def connect(self, stack, program):
+        setting = self.setting
+        if isinstance(program, Veth):
+            link = stack.enter_context(VethLink(self.loads.host, self.container, setting.mtu))
+            self.address, self.far_container = link.host_address, link.container_address
+            return
+        options = list(setting.options)
+        if setting.publish and not program.is_pasta:
+            folder = stack.enter_context(user_folder())
+            options.append(f"--api-socket={folder}/api")
+        self.helper = stack.enter_context(
+            Helper(program, self.loads.host, self.container, setting.mtu, options, setting.publish))
+        self.address = GATEWAY
+        if setting.publish and not program.is_pasta:
+            publish(f"{folder}/api", setting.publish)
+
+    @property
+    def is_veth(self):
+        return self.container is not None and self.helper is None
+
+    def published_address(self):
+        """Where a client on the host finds the container's port that setting.publish names."""
+        return self.far_container or "127.0.0.1"
+
+    def popen(self, command, **kwargs):
+        """By an ordinary user on the near side: in the container, if there is one."""
+        return (self.container.popen if self.container else self.loads.host.popen_user)(command, **kwargs)
 
     def __enter__(self):
         return self
@@ -220,11 +256,10 @@ class Side:
         self.stack.close()
 
     def start(self, mode, service, *amounts, far=None, **kwargs):
-        address = far.address if far else GATEWAY if self.helper else "127.0.0.1"
-        port = self.loads.ports(far)[service]
-        start = self.container.popen if self.helper else self.loads.host.popen_user
-        return start([self.loads.client(), address, port, mode, *amounts],
-                     stdout=subprocess.PIPE, **kwargs)
+        address = far.address if far else self.address
+        port = self.loads.ports(far, address if self.is_veth else "127.0.0.1")[service]
+        return self.popen([self.loads.client(), address, port, mode, *amounts],
+                          stdout=subprocess.PIPE, **kwargs)
 
     def run(self, mode, service, *amounts, far=None, seconds=60):
         with self.start(mode, service, *amounts, far=far) as client:
@@ -303,9 +338,20 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
     print(f"{args.rounds} rounds of {args.seconds} s; content sampled: {sampled}")
     verdicts = Verdicts(samples, [one.name for one in helpers], [one.name for one in peers])
     for row in rows:
-        if row.name in args.wanted:
+        if row.name in args.wanted and not row.is_series:
             verdicts.show(row)
     if args.json:
         write_json(args.json, {"rounds": args.rounds, "seconds": args.seconds, "samples": samples})
     print(f"\n{verdicts.n_missed} targets missed")
     return 1 if verdicts.n_missed else 0
+
+
+def conduct_module(module, args, **of_host):
+    """conduct() for a module of rows, which has ROWS, KIND, SAMPLED, ALONE, prepare(args, loads, peers,
+    stack) and measurements(args)."""
+    def prepare(loads, peers, stack):
+        module.prepare(args, loads, peers, stack)
+        return lambda program, record: measure(loads, program, args, module.measurements(args), record,
+                                               module.ALONE)
+
+    return conduct(args, module.ROWS, module.KIND, prepare, module.SAMPLED, **of_host)
