@@ -190,9 +190,8 @@ static const struct host_ops host_ops = {
 
 static int link_send(struct link *link, const struct iovec *iov, int n_iov)
 {
-	const struct ip4_header *ip =
-		(const struct ip4_header *)((const uint8_t *)iov[0].iov_base + LINK_HEADER_LEN +
-			ETH_HEADER_LEN);
+	const struct ip4_header *ip = (const struct ip4_header *)((const uint8_t *)iov[0].iov_base +
+		LINK_HEADER_LEN + ETH_HEADER_LEN);
 	const struct tcp_header *tcp = (const struct tcp_header *)(ip + 1);
 	uint32_t len;
 

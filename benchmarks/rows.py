@@ -142,7 +142,7 @@ def parser_of(doc):
     parser.add_argument("--rows", nargs="+", metavar="PATTERN", help="of those that --list names")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=2, help="of one measurement")
     parser.add_argument("--may-halt", action="store_true", help="do not keep idle processors from halting")
     parser.add_argument("--cpus", help="run everything on these processors, as 0 or 0,1: less noise")
     parser.add_argument("--json", metavar="FILE", help="write all samples to it")
@@ -212,7 +212,8 @@ class Side:
     """
 
     def __init__(self, loads, program, setting):
-        self.loads, self.helper, self.container, self.far_container = loads, None, None, None
+        self.loads, self.program = loads, program
+        self.helper, self.container, self.far_container = None, None, None
         self.address, self.setting = "127.0.0.1", as_setting(setting)
         self.stack = contextlib.ExitStack()
         if program:
@@ -335,7 +336,7 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
         except KeyboardInterrupt:
             print("interrupted: what there is so far")
 
-    print(f"{args.rounds} rounds of {args.seconds} s; content sampled: {sampled}")
+    print(f"{args.rounds} rounds of {args.seconds:g} s; content sampled: {sampled}")
     verdicts = Verdicts(samples, [one.name for one in helpers], [one.name for one in peers])
     for row in rows:
         if row.name in args.wanted and not row.is_series:

@@ -2,17 +2,20 @@
 """The rows of TCP from the container: of benchmarks/tcp and benchmarks/run."""
 import os
 import resource
+import statistics
 import subprocess
 import time
 
-from common import Failure, FarHost, count_syscalls, read_line
+from common import Container, Failure, FarHost, Helper, count_syscalls, read_line
 from rows import Row, answer_of
 
 KIND, SAMPLED = "tcp", "8 bytes of each 4 KiB compared"
 MTUS = (1500, 65520)
 SPARE_FILES = 96  # of a program beside one per connection
 N_TRACED = 2000
+DELAYS_MS = (1, 10, 40)
 GIB = 1 << 30
+TICKS_MIN = 5  # fewer of a hundredth of a second say nothing
 
 
 def throughput_rows():
@@ -24,8 +27,21 @@ def throughput_rows():
         yield Row(f"down {mtu}", "Gbit/s", True, *down.get(mtu, []), optional=seldom)
         for way in ("up", "down"):
             yield Row(f"cpu {way} {mtu}", "helper's CPU s/GiB", False, ("fixed", 0.2), optional=seldom)
+            yield Row(f"switches {way} {mtu}", "helper's voluntary switches/GiB", False, optional=seldom)
         yield Row(f"tx drops {mtu}", "frames, in one bulk stream up", False, ("fixed", 0),
                   optional=seldom)
+
+
+def path_rows():
+    """For pictures: by round-trip time, and by connections."""
+    for ms in DELAYS_MS:
+        for way in ("up", "down"):
+            yield Row(f"delay {2 * ms} {way}", f"Gbit/s, {2 * ms} ms", True, ("loopback", 0.95), optional=True)
+    for n in (100, 5000):
+        yield Row(f"idle {n} pss", "MB, all processes", False, optional=True)
+    for way in ("up", "down"):
+        yield Row(f"minute {way}", "slowest second / median second of a minute", True, ("fixed", 0.5), optional=True)
+        yield Row(f"minute {way} seconds", "Gbit/s of each second", True, is_series=True)
 
 
 def wire_rows():
@@ -41,11 +57,18 @@ ROWS = [
     Row("exchanges", "1-byte requests/s", True, ("peer", 1.3)),
     Row("exchanges p50", "us", False),
     Row("exchanges p99", "us", False, ("peer", 1.1)),
+    Row("exchanges latency", "us by percent", False, is_series=True),
     Row("syscalls", "of the helper per exchange", False, ("fixed", 6)),
     Row("connects", "connect, request, close/s", True, ("peer", 1.5)),
     Row("connects p99", "us", False),
     Row("beside up", "p99 beside a bulk flow up / p99 alone", False, ("loopback", 2)),
     Row("beside down", "p99 beside a bulk flow down / p99 alone", False, ("loopback", 2)),
+    *(Row(f"syscalls {way} 1500", "of the helper per GiB, while it is traced", False, optional=True)
+      for way in ("up", "down")),
+    Row("kernel share up", "% of the helper's CPU time", True, optional=True),
+    Row("kernel share down", "% of the helper's CPU time", True, optional=True),
+    Row("kernel share exchanges", "% of the helper's CPU time", True, optional=True),
+    Row("ready", "ms from spawn to ready, median", False, optional=True),
     Row("memory at start", "MB, PSS of all processes", False, ("fixed", 4)),
     Row("idle 1000 opens", "opened/s", True, ("peer", 1)),
     Row("idle 1000 p50", "us, one request on each", False, ("peer", 1)),
@@ -55,6 +78,7 @@ ROWS = [
     Row("idle many p50", "us, one request on each", False, ("idle 1000 p50", 1.1)),
     Row("idle many rss", "MB, all processes", False, ("fixed", 32)),
     *wire_rows(),
+    *path_rows(),
     Row("stream up", "slowest second / median second", True, ("fixed", 0.5)),
     Row("stream down", "slowest second / median second", True, ("fixed", 0.5)),
 ]
@@ -74,15 +98,61 @@ def gbit(answer):
 
 # --- what is measured; each yields (row, figure) or raises Failure
 
+def per_gib(answer, n):
+    return n / (answer["bytes"] / GIB)
+
+
+def kernel_share(side, before):
+    user, system = (after - ticks for after, ticks in zip(side.helper.cpu_ticks(), before))
+    return 100 * system / (user + system) if user + system >= TICKS_MIN else None
+
+
 def measure_stream(side, args, way, mtu):
     before = side.helper.cpu_seconds() if side.helper else 0
+    switches = side.helper.switches() if side.helper else 0
     drops = side.container.tx_drops() if side.helper else 0
     answer = stream(side, way, args.seconds)
     yield f"{way} {mtu}", gbit(answer)
     if side.helper:
-        yield f"cpu {way} {mtu}", (side.helper.cpu_seconds() - before) / (answer["bytes"] / GIB)
+        yield f"cpu {way} {mtu}", per_gib(answer, side.helper.cpu_seconds() - before)
+        yield f"switches {way} {mtu}", per_gib(answer, side.helper.switches() - switches)
         if way == "up":
             yield f"tx drops {mtu}", side.container.tx_drops() - drops
+
+
+def measure_share(side, args, what):
+    """Where the helper's time goes, beside the counts of instructions in its own code."""
+    if side.helper:
+        before = side.helper.cpu_ticks()
+        if what == "exchanges":
+            side.run("exchange", "echo", args.seconds)
+        else:
+            stream(side, what, args.seconds)
+        share = kernel_share(side, before)
+        if share is not None:
+            yield f"kernel share {what}", share
+
+
+def measure_stream_syscalls(side, args, way):
+    if side.helper:
+        answers = []
+        n = count_syscalls(side.helper, lambda: answers.append(stream(side, way, args.seconds)))
+        yield f"syscalls {way} 1500", per_gib(answers[0], n)
+
+
+def measure_ready(side, args):
+    """Not of pasta, which tells nobody that it is ready."""
+    if not side.helper or side.program.is_pasta:
+        return
+    times = []
+    with Container(side.loads.host) as container:
+        for _ in range(args.spawns):
+            with Helper(side.program, side.loads.host, container, 1500) as helper:
+                times.append(helper.ready_ms)
+            end = time.monotonic() + 5
+            while container.tap_counters() and time.monotonic() < end:
+                pass
+    yield "ready", statistics.median(times)
 
 
 def measure_exchanges(side, args):
@@ -90,6 +160,7 @@ def measure_exchanges(side, args):
     yield "exchanges", answer["n"] / answer["seconds"]
     yield "exchanges p50", answer["p50_us"]
     yield "exchanges p99", answer["p99_us"]
+    yield "exchanges latency", answer["quantiles_us"]
 
 
 def measure_syscalls(side, args):
@@ -134,7 +205,20 @@ def measure_memory(side, args):
         yield "memory at start", side.helper.memory_kib() / 1000
 
 
+def measure_delay(side, args, way, ms):
+    if not side.is_veth:  # nothing of the host's forwards
+        yield f"delay {2 * ms} {way}", gbit(stream(side, way, args.wire_seconds, args.far(0, ms)))
+
+
+def measure_minute(side, args, way):
+    whole = stream(side, way, args.minute_seconds)["per_second"][:args.minute_seconds]
+    yield f"minute {way}", min(whole) / sorted(whole)[len(whole) // 2]
+    yield f"minute {way} seconds", [n * 8 / 1e9 for n in whole]
+
+
 def measure_wire(side, args, way, mtu, loss):
+    if side.is_veth:
+        return
     far = args.far(0.001 if loss else 0)
     yield f"wire{loss} {way} {mtu}", gbit(stream(side, way, args.wire_seconds, far))
 
@@ -148,11 +232,22 @@ def measurements(args):
     """(rows, MTU, function, its arguments), in the order in which one helper runs them."""
     yield ["memory at start"], 1500, measure_memory, ()
     for mtu in (576, 1280, 1500, 9000, 65520):
-        yield [f"up {mtu}", f"cpu up {mtu}", f"tx drops {mtu}"], mtu, measure_stream, ("up", mtu)
-        yield [f"down {mtu}", f"cpu down {mtu}"], mtu, measure_stream, ("down", mtu)
-    yield ["exchanges", "exchanges p50", "exchanges p99"], 1500, measure_exchanges, ()
+        up = [f"up {mtu}", f"cpu up {mtu}", f"switches up {mtu}", f"tx drops {mtu}"]
+        yield up, mtu, measure_stream, ("up", mtu)
+        yield [f"down {mtu}", f"cpu down {mtu}", f"switches down {mtu}"], mtu, measure_stream, ("down", mtu)
+    yield [f"exchanges{what}" for what in ("", " p50", " p99", " latency")], 1500, measure_exchanges, ()
     yield ["syscalls"], 1500, measure_syscalls, ()
     yield ["connects", "connects p99"], 1500, measure_connects, ()
+    for way in ("up", "down"):
+        yield [f"syscalls {way} 1500"], 1500, measure_stream_syscalls, (way,)
+    for what in ("up", "down", "exchanges"):
+        yield [f"kernel share {what}"], 1500, measure_share, (what,)
+    yield ["ready"], 1500, measure_ready, ()
+    for ms in DELAYS_MS:
+        for way in ("up", "down"):
+            yield [f"delay {2 * ms} {way}"], 1500, measure_delay, (way, ms)
+    for way in ("up", "down"):
+        yield [f"minute {way}", f"minute {way} seconds"], 1500, measure_minute, (way,)
     for way in ("up", "down"):
         yield [f"beside {way}"], 1500, measure_beside, (way,)
     for mtu in MTUS:
@@ -161,7 +256,7 @@ def measurements(args):
                 yield [f"wire{loss} {way} {mtu}"], mtu, measure_wire, (way, mtu, loss)
     for way in ("up", "down"):
         yield [f"stream {way}"], 1500, measure_seconds, (way,)
-    for label, n in (("1000", 1000), ("many", args.many)):
+    for label, n in (("100", 100), ("1000", 1000), ("5000", 5000), ("many", args.many)):
         yield [f"idle {label} {what}" for what in ("opens", "p50", "rss", "pss")], 1500, measure_idle, (label, n)
 
 
@@ -172,6 +267,8 @@ ALONE = (measure_memory, measure_idle)
 def add_options(parser):
     parser.add_argument("--wire-seconds", type=float, default=4, help="of one stream over a delay")
     parser.add_argument("--stream-seconds", type=int, default=10, help="of the stream that is sampled per second")
+    parser.add_argument("--minute-seconds", type=int, default=60, help="of the rows 'minute'")
+    parser.add_argument("--spawns", type=int, default=10, help="of one round of the row 'ready'")
     parser.add_argument("--many", type=int, default=20000, help="connections of the rows 'idle many'")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of UDP and DNS from the container: of benchmarks/udp and benchmarks/run."""
 import contextlib
+import math
 import os
 import re
 import select
@@ -43,6 +44,7 @@ ROWS = [
     Row("exchanges", f"{SMALL}-byte requests/s", True, ("peer", 1.4)),
     Row("exchanges p50", "us", False),
     Row("exchanges p99", "us", False),
+    Row("exchanges latency", "us by percent", False, is_series=True),
     Row("exchanges lost", "requests or responses", False, ("fixed", 0)),
     Row("dns", "queries/s, dnsperf and dnsmasq", True, ("loopback", 0.8)),
     Row("dns lost", "queries", False, ("fixed", 0)),
@@ -85,12 +87,13 @@ def measure_exchanges(side, args):
     yield "exchanges p50", answer["p50_us"]
     yield "exchanges p99", answer["p99_us"]
     yield "exchanges lost", answer["lost"]
+    yield "exchanges latency", answer["quantiles_us"]
 
 
 def measure_dns(side, args):
     if side.is_veth:  # which has no resolver
         return
-    with side.popen([args.dnsperf(), "-s", DNS if side.helper else "127.0.0.1", "-d", args.names, "-l", args.seconds, "-c", 4],
+    with side.popen([args.dnsperf(), "-s", DNS if side.helper else "127.0.0.1", "-d", args.names, "-l", math.ceil(args.seconds), "-c", 4],
                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
         text = client.stdout.read().decode()
     found = {key: re.search(rf"{key}: *([0-9.]+)", text)
@@ -109,7 +112,7 @@ def measurements(args):
             yield rows, 1500, measure_flood, (kind, way, size)
     for way in ("up", "down"):
         yield [f"half {way} rate", f"half {way} loss"], 1500, measure_half, (way,)
-    yield [f"exchanges{what}" for what in ("", " p50", " p99", " lost")], 1500, measure_exchanges, ()
+    yield [f"exchanges{what}" for what in ("", " p50", " p99", " lost", " latency")], 1500, measure_exchanges, ()
     yield ["dns", "dns lost"], 1500, measure_dns, ()
 
 
