@@ -50,7 +50,7 @@ def attempt(rows, figures, wanted, record):
         for row, figure in figures():
             if row in wanted:
                 record(row, figure)
-    except (Failure, OSError) as failure:
+    except (Failure, OSError, ValueError, LookupError, subprocess.SubprocessError) as failure:
         fail(rows, failure, wanted, record)
 
 
