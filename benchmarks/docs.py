@@ -3,6 +3,7 @@
 import os
 import re
 
+import advice_rows
 import plots
 import results as text_of
 from groups import TABLES
@@ -14,7 +15,6 @@ FIELD = re.compile(r"\{\{ *(\w+)(?: +([^}]*?))? *\}\}")
 
 def effect(results, argument):
     """How much a choice changes: "TOPIC | VARIANT | WHAT" against the topic's first variant."""
-    import advice_rows  # the topics
     topic, variant, what = (word.strip() for word in argument.split("|"))
     first = next(one.variants[0] for one in advice_rows.TOPICS if one.name == topic)
     figures = [results.figure(advice_rows.row_name(topic, one, what), results.helper) for one in (variant, first)]
@@ -25,7 +25,6 @@ def effect(results, argument):
 
 def advice(results, _):
     """One table per choice."""
-    import advice_rows
     parts = []
     for topic in advice_rows.TOPICS:
         body = [[what, *(results.cell(advice_rows.row_name(topic.name, one, what), results.helper).text()
@@ -37,9 +36,9 @@ def advice(results, _):
     return "\n\n".join(parts)
 
 
-def share(results, argument):
-    """A row of the helper, as it is shown in a sentence."""
-    return results.cell(argument, results.helper).text() or "not measured"
+def cell(results, argument):
+    """The helper's figure of a row, in a sentence."""
+    return text_of.number(results.figure(argument, results.helper)) or "not known"
 
 
 def ratio(results, argument):
@@ -65,7 +64,7 @@ FIELDS = {
     "breakdown": lambda results, _: text_of.breakdown_table(results),
     "advice": advice,
     "effect": effect,
-    "cell": share,
+    "cell": cell,
     "ratio": ratio,
     "counted": lambda results, _: results.data["run"].get("counted_by", "strace"),
 }

@@ -12,10 +12,15 @@ import udp_rows
 
 @dataclasses.dataclass
 class Plan:
-    """`options` are of the rows' module: seconds, wire_seconds, ..."""
+    """`options` are of the rows' module: seconds, wire_seconds, ...; `asked` are rows only for who asks for them."""
     rounds: int
     patterns: tuple
     options: dict
+    asked: tuple = ()
+
+
+def matches(name, patterns):
+    return any(fnmatch.fnmatchcase(name, one) for one in patterns)
 
 
 @dataclasses.dataclass
@@ -36,8 +41,9 @@ class Group:
         plan = self.plan(is_quick)
         if not plan:
             return []
-        return [row for row in self.module.ROWS if any(fnmatch.fnmatchcase(row.name, one) for one in plan.patterns)
-                and (not wanted or any(fnmatch.fnmatchcase(self.prefix + row.name, one) for one in wanted))]
+        patterns = (*plan.patterns, *plan.asked) if wanted else plan.patterns
+        return [row for row in self.module.ROWS if matches(row.name, patterns)
+                and (not wanted or matches(self.prefix + row.name, wanted))]
 
     def named(self, name):
         return self.prefix + name
@@ -55,19 +61,20 @@ def all_groups():
     quick_tcp = ("up 1500", "up 65520", "down 1500", "down 65520", "cpu * 1500", "cpu * 65520", "switches * 1500",
                  "tx drops 1500", "exchanges*", "connects*", "memory at start", "idle 100 *", "idle 1000 *")
     return [
-        Group("TCP", tcp_rows, Plan(5, (*quick_tcp, "up *", "down *", "cpu *", "switches *", "tx drops *", "beside *",
-                                        "idle *"), {"seconds": 1}), Plan(3, quick_tcp, {"seconds": 0.4})),
-        Group("UDP", udp_rows, Plan(5, ("flood *", "runs *", "half *", "exchanges*", "dns*"), {"seconds": 1}),
-              Plan(3, ("flood *", "exchanges*"), {"seconds": 0.4}), prefix="udp "),
+        Group("TCP", tcp_rows, Plan(4, (*quick_tcp, "up *", "down *", "cpu *", "switches *", "tx drops *", "beside *",
+                                        "idle *"), {"seconds": 0.8}, ("stream *",)),
+              Plan(3, quick_tcp, {"seconds": 0.3})),
+        Group("UDP", udp_rows, Plan(4, ("flood *", "runs *", "half *", "exchanges*", "dns*"), {"seconds": 0.8}, ("small *",)),
+              Plan(3, ("flood *", "exchanges*"), {"seconds": 0.3}), prefix="udp "),
         Group("calls", tcp_rows, Plan(3, ("syscalls*", "kernel share *", "ready"), {"seconds": 1, "spawns": 10}),
-              Plan(3, ("syscalls up 1500",), {"seconds": 0.4}), others=("peer",)),
+              Plan(3, ("syscalls up 1500",), {"seconds": 0.3}), others=("peer",)),
         Group("real", real_rows, Plan(3, ("*",), {"seconds": 1, "bulk_mib": 1024}),
-              Plan(3, ("curl", "blobs", "redis*"), {"seconds": 0.4, "bulk_mib": 64})),
+              Plan(3, ("curl",), {"seconds": 0.3, "bulk_mib": 128})),
         *published(),
-        Group("delay", tcp_rows, Plan(3, ("delay *", "wire lossy * 1500"), {"wire_seconds": 3}),
+        Group("delay", tcp_rows, Plan(3, ("delay *", "wire lossy * 1500"), {"wire_seconds": 2.5}, ("wire *",)),
               others=("loopback", "peer")),
         Group("advice", advice_rows, Plan(3, ("*",), {"seconds": 1, "wire_seconds": 3}), others=()),
-        Group("minute", tcp_rows, Plan(1, ("minute *",), {"minute_seconds": 60}), others=("loopback", "peer")),
+        Group("minute", tcp_rows, Plan(1, ("minute up*",), {"minute_seconds": 60}, ("minute down*",)), others=("loopback", "peer")),
     ]
 
 

@@ -119,7 +119,7 @@ class Results:
         for of, factor in self.rows[row].get("targets", []):
             more = self.rows[row]["more"]
             theirs, name = (1, "") if of == "fixed" else self.reference(row, of, self.helper)
-            text = f"{'>=' if more else '<='} {number(factor)}" + (f"x {name}" if name else "")
+            text = f"{'>=' if more else '<='} {factor:g}" + (f"x {name}" if name else "")
             if ours is None or theirs is None:
                 yield text, None
             else:

@@ -295,10 +295,15 @@ def measure(loads, program, args, measurements, record, alone=()):
                 fail(rows, failure, args.wanted, record)
 
 
+def order_of(programs, i):
+    """Another one first in each round, and the rest backwards every second time."""
+    first, *rest = programs[i % len(programs):] + programs[:i % len(programs)]
+    return [first, *(rest[::-1] if i % 2 else rest)]
+
+
 def run_rounds(args, programs, samples, measure):
     for i in range(args.rounds):
-        order = programs[i % len(programs):] + programs[:i % len(programs)]
-        for program in order if i % 2 == 0 else reversed(order):
+        for program in order_of(programs, i):
             rows = samples[program.name if program else "loopback"]
             measure(program, lambda row, value: rows.setdefault(row, []).append(value))
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)

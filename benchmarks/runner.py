@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 
-from common import Host, is_root
-from links import Veth
-from rows import Loads, keep_awake, measure
 import udp_rows
+from common import Container, Host, is_root
+from links import Veth, VethLink
+from rows import Loads, keep_awake, measure, order_of
 
-OVERHEAD_S = 0.8  # of a measurement, besides its seconds: a container, a helper, a server
+OVERHEAD_S = 0.5  # of a measurement, besides its seconds: a container, a helper, a server
 
 
 class Progress:
@@ -41,12 +41,6 @@ class Progress:
     def end(self):
         if self.is_terminal:
             print(file=self.stream)
-
-
-def order_of(programs, i):
-    """Another one first in each round, and every second round backwards."""
-    order = programs[i % len(programs):] + programs[:i % len(programs)]
-    return order if i % 2 == 0 else order[::-1]
 
 
 class Running:
@@ -122,8 +116,6 @@ def choose(others, helpers, peers, veth):
 
 def veth_of(host):
     """Whether the kernel lets us make one."""
-    from common import Container
-    from links import VethLink
     with contextlib.suppress(Exception), Container(host) as container, VethLink(host, container, 1500):
         return Veth()
     return None
@@ -138,7 +130,7 @@ def conduct(args, chosen, helpers, peers, progress):
         host = stack.enter_context(Host(resolv_conf=resolv_conf))
         if not args.may_halt:
             keep_awake(stack)
-        veth = None if args.no_veth else veth_of(host)
+        veth = None if args.no_veth or args.quick else veth_of(host)
         running = [Running(group, rows, group.plan(args.quick), choose(group.others, helpers, peers, veth), args)
                    for group, rows in chosen]
 
