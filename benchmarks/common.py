@@ -229,14 +229,19 @@ class Helper:
         """The helper and all that it has forked."""
         found = [self.process.pid]
         for pid in found:
-            with contextlib.suppress(OSError), \
-                    open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-                found += [int(word) for word in file.read().split()]
+            found += Helper.children(pid)
         return found
+
+    @staticmethod
+    def children(pid):
+        with contextlib.suppress(OSError), \
+                open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+        return []
 
     def cpu_seconds(self):
         """The time that all its processes have had processors for."""
-        return sum(self.ran_seconds(pid, sum(self.ticks(pid))) for pid in self.pids())
+        return sum(Helper.ran_seconds(pid, sum(Helper.ticks(pid))) for pid in self.pids())
 
     @staticmethod
     def ticks(pid):
@@ -257,7 +262,7 @@ class Helper:
 
     def cpu_ticks(self):
         """In user space and in the kernel."""
-        return [sum(column) for column in zip(*(self.ticks(pid) for pid in self.pids()))]
+        return [sum(column) for column in zip(*(Helper.ticks(pid) for pid in self.pids()))]
 
     def switches(self):
         """How often its processes have waited: voluntary switches."""

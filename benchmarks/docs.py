@@ -55,7 +55,8 @@ def picture(results, name):
 
 FIELDS = {
     "made": lambda results, _: text_of.made(results),
-    "trouble": lambda results, _: "\n\n".join(f"**{one}**" for one in results.trouble()) or "No row was too noisy for a figure.",
+    "trouble": lambda results, _: "\n\n".join(f"**{one}**" for one in results.trouble())
+    or "No row was too noisy for a figure.",
     "versions": lambda results, _: text_of.versions(results),
     "table": lambda results, name: text_of.table(results, TABLES[name][1], with_targets=name != "main"),
     "failures": lambda results, name: text_of.failure_list(results, TABLES[name][1] if name else ("*",)) or "None.",

@@ -69,7 +69,7 @@ def made_with(build):
         "compiler": first_line([*target["target_sources"][0]["compiler"], "--version"]),
         "libc": " ".join(os.confstr("CS_GNU_LIBC_VERSION").split()),
         "machine": os.uname().machine,
-        "optimization": options["optimization"] + (" " + options["b_sanitize"] if options["b_sanitize"] != "none" else ""),
+        "optimization": options["optimization"],
     }
 
 
@@ -122,10 +122,11 @@ def part_of(path, image):
     found = re.search(r"(?:^|/)src/((?:\w+/)*)\w+\.[ch]$", path)
     if found:
         return "src/" + found[1].rstrip("/")
-    if path.endswith(("frame-steps.c",)):
+    if path.endswith("frame-steps.c"):
         return "the generator"
-    # An inlined function of the C library's headers counts for it.
-    return "C library" if path.startswith("/usr/include") or image and "frame-steps" not in image or path == "???" else "other"
+    # A function of its headers that was inlined counts for the C library.
+    is_foreign = path.startswith("/usr/include") or path == "???" or image and "frame-steps" not in image
+    return "C library" if is_foreign else "other"
 
 
 def shares(annotated):

@@ -157,7 +157,8 @@ class Servers:
                 file.truncate(size)
         repository = os.path.join(self.files, "repositories", "repo")
         script = """git init -q -b main "$1"; cd "$1"; head -c $2 /dev/urandom | split -b 1M - part
-            git -c core.compression=0 add .; git -c user.name=b -c user.email=b@example -c core.compression=0 commit -qm x"""
+            export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.compression GIT_CONFIG_VALUE_0=0
+            git add .; git -c user.name=b -c user.email=b@example commit -qm x"""
         subprocess.run(["sh", "-euc", script, "sh", repository, str(self.bulk // 16)], check=True)
         subprocess.run(["chmod", "-R", "a+rX", self.files], check=True)
 
@@ -232,7 +233,8 @@ def measure_blobs(side, args):
     curl = find("curl")
     args.servers.start("nginx", side.address)
     begin = time.monotonic()
-    text = fetch(side, "curl", 120, [curl, "-s", "--no-progress-meter", "-Z", "--parallel-max", BLOBS, "-w", "%{size_download}\n",
+    text = fetch(side, "curl", 120, [curl, "-s", "--no-progress-meter", "-Z", "--parallel-max", BLOBS,
+                                     "-w", "%{size_download}\n",
                                      f"http://{side.address}:{WEB_PORT}/blob[0-{BLOBS - 1}]",
                                      "-o", "/dev/null"])
     seconds = time.monotonic() - begin
@@ -314,7 +316,8 @@ def measure_pgbench(side, args):
         with served(side, command, POSTGRES_PORT, "postgres", f"{folder}/log") as address:
             whom = ["-h", address, "-p", POSTGRES_PORT, "-U", "bench"]
             ask(side, "pgbench", [pgbench, *whom, "-i", "-q", "-s", 1, "postgres"])
-            text = ask(side, "pgbench", [pgbench, *whom, "-S", "-n", "-c", 4, "-T", math.ceil(args.seconds), "postgres"])
+            text = ask(side, "pgbench", [pgbench, *whom, "-S", "-n", "-c", 4, "-T", math.ceil(args.seconds),
+                                         "postgres"])
     yield "pgbench", figure_in(r"tps = ([\d.]+)", text, "pgbench")
 
 

@@ -104,7 +104,7 @@ class Results:
         if of == "peer":
             value, name = self.best_peer(row)
             return value, name or "the best peer"
-        if of in ("slirp", "loopback"):
+        if of in ("slirp", "loopback") or of in self.roles:
             return self.figure(row, NAMES.get(of, of)), NAMES.get(of, of)
         return self.figure(of, program), f"`{of}`"
 

@@ -22,8 +22,7 @@ MANY_FILES = 65536
 
 
 class Row:
-    """A figure, whether more of it is better, and its targets: (of what, factor) each. A row with
-    is_series has a list of figures instead, for a picture.
+    """A figure, whether more of it is better, and its targets: (of what, factor) each.
 
     "of" is slirp (slirp4netns), peer (the best of the peers), loopback, fixed (the factor itself is
     the bound), or the name of another row of the same program.
@@ -31,6 +30,7 @@ class Row:
 
     def __init__(self, name, unit, more_is_better, *targets, optional=False, is_series=False):
         self.name, self.unit, self.more, self.targets = name, unit, more_is_better, targets
+        # A series is a list of figures in each round, for a picture.
         self.optional, self.is_series = optional or is_series, is_series
 
 

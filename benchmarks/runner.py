@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 
 import udp_rows
@@ -60,16 +59,20 @@ class Running:
 
     def guess(self):
         """Of a round of one program, before there has been one."""
-        self.args.advice_far = None
         total = 0
         for rows, _, _, _ in self.group.module.measurements(self.args):
             names = self.args.wanted.intersection(rows)
             if names:
                 name = min(names)
-                total += OVERHEAD_S + (self.args.minute_seconds if name.startswith("minute") else
-                                       self.args.wire_seconds if name.startswith(("delay", "wire", "advice socket")) else
-                                       3 * self.args.seconds if name.startswith("beside") else self.args.seconds)
+                total += OVERHEAD_S + self.seconds_of(name)
         return total
+
+    def seconds_of(self, name):
+        if name.startswith("minute"):
+            return self.args.minute_seconds
+        if name.startswith(("delay", "wire", "advice socket")):
+            return self.args.wire_seconds
+        return self.args.seconds * (3 if name.startswith("beside") else 1)
 
     def prepare(self, host, peers, stack):
         self.loads = Loads(self.args.build, host, self.group.module.KIND)
@@ -78,6 +81,13 @@ class Running:
 
     def left_s(self):
         return (self.rounds - self.done) * len(self.programs) * self.estimate_s
+
+    def measure(self, program, record):
+        module = self.group.module
+        if hasattr(module, "measure"):
+            module.measure(self.args, program, record)
+        else:
+            measure(self.loads, program, self.args, module.measurements(self.args), record, module.ALONE)
 
     def run_round(self, tell):
         begin = time.monotonic()
@@ -89,8 +99,7 @@ class Running:
                 tell(self, f"{self.group.name}: {self.group.named(row)}, {name_of(program)}", i)
 
             tell(self, f"{self.group.name}, {name_of(program)}", i)
-            module = self.group.module
-            measure(self.loads, program, self.args, module.measurements(self.args), record, module.ALONE)
+            self.measure(program, record)
         self.done += 1
         self.estimate_s = (time.monotonic() - begin) / len(self.programs)
 
@@ -106,12 +115,15 @@ class Running:
 
 
 def name_of(program):
-    return program.name if program else "loopback"
+    """How it is shown: two ways to start one helper can have rows of their own."""
+    return getattr(program, "shown_as", program.name) if program else "loopback"
 
 
-def choose(others, helpers, peers, veth):
+def choose(group, helpers, peers, veth):
+    if hasattr(group.module, "programs"):
+        return group.module.programs(helpers, peers)
     known = {"loopback": [None], "veth": [veth] if veth else [], "peer": peers}
-    return [program for other in others for program in known[other]] + helpers
+    return [program for other in group.others for program in known[other]] + helpers
 
 
 def veth_of(host):
@@ -122,7 +134,7 @@ def veth_of(host):
 
 
 def conduct(args, chosen, helpers, peers, progress):
-    """Measures; (rows as data, all programs, interrupted, out of time)."""
+    """Measures; (rows and programs as data, interrupted, out of time)."""
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else None
     interrupted = out_of_time = False
     with contextlib.ExitStack() as stack:
@@ -131,7 +143,7 @@ def conduct(args, chosen, helpers, peers, progress):
         if not args.may_halt:
             keep_awake(stack)
         veth = None if args.no_veth or args.quick else veth_of(host)
-        running = [Running(group, rows, group.plan(args.quick), choose(group.others, helpers, peers, veth), args)
+        running = [Running(group, rows, group.plan(args.quick), choose(group, helpers, peers, veth), args)
                    for group, rows in chosen]
 
         def tell(current, text, i, is_new_round=False):
@@ -156,14 +168,18 @@ def conduct(args, chosen, helpers, peers, progress):
         rows = []
         for one in running:
             one.as_data(rows)
-    return rows, veth, interrupted, out_of_time
+        more = {name_of(program): program for one in running for program in one.programs
+                if program and program not in (*helpers, *peers, veth)}
+        more = [program for name, program in more.items() if name not in {one.name for one in helpers}]
+    return rows, programs_data(helpers, [*peers, *more], veth), interrupted, out_of_time
 
 
 # --- what it ran on
 
 def first_line(command):
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10,
+                              check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return next((text.strip() for text in (done.stdout + done.stderr).splitlines() if text.strip()), "")
@@ -171,7 +187,8 @@ def first_line(command):
 
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = next((text.split(":", 1)[1].strip() for text in file if text.startswith("model name")), os.uname().machine)
+        models = [text.split(":", 1)[1].strip() for text in file if text.startswith("model name")]
+    model = models[0] if models else os.uname().machine
     with open("/proc/meminfo", encoding="ascii") as file:
         gib = int(file.readline().split()[1]) / (1 << 20)
     with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -179,9 +196,20 @@ def machine():
     return f"{os.cpu_count()} processors ({model}{kind}), {gib:.0f} GiB"
 
 
+def git(folder, *words):
+    """Also of a tree that is another user's."""
+    command = ["git", "-C", folder, *words]
+    trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    try:
+        done = subprocess.run(command, env={**os.environ, **trust}, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def commit(folder):
-    found = first_line(["git", "-C", folder, "rev-parse", "--short=12", "HEAD"])
-    changed = first_line(["git", "-C", folder, "status", "--porcelain", "--untracked-files=no"])
+    found = git(folder, "rev-parse", "--short=12", "HEAD")
+    changed = found and git(folder, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     return (found or "unknown") + (" with changes" if changed else "")
 
 
@@ -213,7 +241,3 @@ def programs_data(helpers, peers, veth):
         found += [{"name": one.name, "role": role, "version": first_line([one.command[0], "--version"])}
                   for one in programs]
     return found
-
-
-def complain(text):
-    print(text, file=sys.stderr)
