@@ -25,7 +25,8 @@ class Row:
     """A figure, whether more of it is better, and its targets: (of what, factor) each.
 
     "of" is slirp (slirp4netns), peer (the best of the peers), loopback, fixed (the factor itself is
-    the bound), or the name of another row of the same program.
+    the bound), the name of another program, or that of another row of the same program. A third
+    member names the only programs that it is for, by the end of their names.
     """
 
     def __init__(self, name, unit, more_is_better, *targets, optional=False, is_series=False):
@@ -80,6 +81,8 @@ class Verdicts:
             return self.median(row.name, "slirp4netns"), "slirp4netns"
         if of == "loopback":
             return self.median(row.name, "loopback"), "native" if "wire" in row.name else "loopback"
+        if of in self.samples:
+            return self.median(row.name, of), of
         return self.median(of, name), f"its own {of}"
 
     def ratios(self, row, name):
@@ -91,7 +94,9 @@ class Verdicts:
 
     def targets(self, row, name):
         ours = self.median(row.name, name)
-        for of, factor in row.targets:
+        for of, factor, *only in row.targets:
+            if only and not name.endswith(only[0]):
+                continue
             sign = ">=" if row.more else "<="
             theirs, label = (factor, "") if of == "fixed" else self.reference(row, of, name)
             what = f"{sign} {factor}" if of == "fixed" else f"{sign} {factor}x {label}"
@@ -115,7 +120,7 @@ class Verdicts:
         print(f"\n{row.name} ({row.unit})")
         for name, rows in self.samples.items():
             if row.name in rows:
-                print(f"    {name:16}{Samples(rows[row.name]).text()}")
+                print(f"    {name:20}{Samples(rows[row.name]).text()}")
             if name in self.helpers:
                 for line in (", ".join(self.ratios(row, name)), *self.targets(row, name)):
                     if line:

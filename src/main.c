@@ -9,6 +9,7 @@
 #include <linux/if_tun.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -16,8 +17,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "ctl/ctl.h"
 #include "relay.h"
 #include "setup/bess.h"
+#include "setup/listen_fds.h"
 #include "setup/namespace.h"
 #include "setup/options.h"
 #include "setup/sandbox.h"
@@ -28,6 +31,7 @@
 
 struct start {
 	struct options options;
+	struct listen_fds listen_fds;
 	struct target target;
 	struct agent_process agent;
 	struct tapdev tap;
@@ -72,12 +76,34 @@ static int move_ready_fd(int *fd)
 	return fd_fill_stdio();
 }
 
+/* What is a socket for a rule of --publish is nothing else. */
+static int check_listen_fds(const struct start *start)
+{
+	const struct options *options = &start->options;
+	const struct {
+		const char *what;
+		int fd;
+	} others[] = {{"--ready-fd", options->ready_fd}, {"--exit-fd", options->exit_fd},
+		{"the tap", options->target == TARGET_TAPFD ? options->tapfd : -1}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		if (listen_fds_has(&start->listen_fds, others[i].fd)) {
+			log_error("descriptor %d cannot be %s and one of LISTEN_FDS", others[i].fd,
+				others[i].what);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
 /* Decided before anything is opened, since an own descriptor could get the number. */
 static int check_passed_fds(struct start *start)
 {
 	struct options *options = &start->options;
-	int tapfd = options->target == TARGET_TAPFD ? options->tapfd : -1, r = 0;
+	int tapfd = options->target == TARGET_TAPFD ? options->tapfd : -1, r;
 
+	if ((r = listen_fds_take(&start->listen_fds)) != 0 || (r = check_listen_fds(start)) != 0)
+		return r;
 	if (tapfd >= 0 && !was_open(start, tapfd))
 		return log_errno(LOG_LEVEL_ERROR, -EBADF, "tapfd %d", tapfd);
 	if (tapfd >= 0 && (tapfd == options->exit_fd || tapfd == options->ready_fd)) {
@@ -103,14 +129,17 @@ static int open_target(struct start *start)
 {
 	const struct options *options = &start->options;
 	int r = target_open(&start->target, options);
-	const int keep[] = {options->exit_fd, options->ready_fd,
+	int keep[6 + LISTEN_FDS_MAX] = {options->exit_fd, options->ready_fd,
 		options->target == TARGET_TAPFD ? options->tapfd : -1, start->target.netns_fd,
 		start->target.userns_fd, start->target.pidfd};
+	size_t n_keep = 6;
 
 	if (r < 0)
 		return r;
-	fd_close_all_but(keep, ARRAY_SIZE(keep),
-		!feature_in(options->disabled_features, FEATURE_CLOSE_RANGE));
+	for (int i = 0; i < start->listen_fds.n; i++)
+		keep[n_keep++] = LISTEN_FDS_FIRST + i;
+	fd_close_all_but(
+		keep, n_keep, !feature_in(options->disabled_features, FEATURE_CLOSE_RANGE));
 	if (fd_raise_limit(&start->descriptor_limit) < 0)
 		log_warning("the descriptor limit stays at %llu",
 			(unsigned long long)start->descriptor_limit);
@@ -146,6 +175,7 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 		.same_userns = start->target.same_userns,
 		.keep_folder = api_server_folder(start->api),
 		.captures = options->pcap,
+		.unix_guests = options->api_socket,
 		.target_userns = start->target.userns_fd,
 		.disabled_features = options->disabled_features,
 	};
@@ -250,14 +280,18 @@ static int init_relay(struct start *start, struct relay *relay)
 		.options = &start->options,
 		.descriptor_limit = start->descriptor_limit,
 		.api = start->api,
+		.find_fd = listen_fds_find,
+		.find_fd_arg = &start->listen_fds,
 		.signal_fd = fd_take(&start->signal_fd),
 		.exit_fd = start->options.exit_fd,
 		.target_fd = start->target.pidfd,
 		.agent = start->agent,
 		.link_is_up = start->tap_is_up,
 	};
+	int r = relay_init(relay, &parts);
 
-	return relay_init(relay, &parts);
+	listen_fds_done(&start->listen_fds); /* the rules have copies */
+	return r;
 }
 
 static int enter_sandbox(struct start *start)
@@ -298,6 +332,7 @@ static int start_up(struct start *start, struct relay *relay)
 		(r = open_api(start)) != 0)
 		return r;
 	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start)) != 0) {
+		relay_give_up(relay);
 		api_server_free(start->api);
 		return r;
 	}
@@ -310,12 +345,28 @@ static int exit_status(enum relay_end end)
 	return end == RELAY_LINK_GONE || end == RELAY_FAILED ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-int main(int argc, char **argv)
+static int serve(struct start *start)
 {
 	static struct relay relay;
-	struct start start = {.signal_fd = -1, .agent = {.sock = -1}, .tap = {.fd = -1}};
-	int r;
+	int r = start_up(start, &relay);
 
+	if (r != 0)
+		return r == START_ENDS ? EXIT_SUCCESS : EXIT_FAILURE;
+	if (start->exit_fd_is_dead)
+		relay.end = RELAY_EXIT_FD;
+	else
+		relay_run(&relay);
+	relay_stop(&relay);
+	return exit_status(relay.end);
+}
+
+int main(int argc, char **argv)
+{
+	struct start start = {.signal_fd = -1, .agent = {.sock = -1}, .tap = {.fd = -1}};
+	int r, status;
+
+	if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+		return ctl_main(argc - 1, argv + 1);
 	r = tidy_inheritance(&start);
 	if (r < 0) {
 		log_errno(LOG_LEVEL_ERROR, r, "cannot open /dev/null");
@@ -323,19 +374,14 @@ int main(int argc, char **argv)
 	}
 	switch (options_parse(&start.options, argc, argv)) {
 	case OPTIONS_EXIT_OK:
-		return EXIT_SUCCESS;
-	case OPTIONS_EXIT_ERROR:
-		return EXIT_FAILURE;
-	case OPTIONS_OK:
+		status = EXIT_SUCCESS;
 		break;
+	case OPTIONS_EXIT_ERROR:
+		status = EXIT_FAILURE;
+		break;
+	default:
+		status = serve(&start);
 	}
-	r = start_up(&start, &relay);
-	if (r != 0)
-		return r == START_ENDS ? EXIT_SUCCESS : EXIT_FAILURE;
-	if (start.exit_fd_is_dead)
-		relay.end = RELAY_EXIT_FD;
-	else
-		relay_run(&relay);
-	relay_stop(&relay);
-	return exit_status(relay.end);
+	options_done(&start.options);
+	return status;
 }

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "rules.h"
 #include "setup/sandbox.h"
 #include "wire/ip4.h"
 #include "wire/tcp.h"
@@ -338,6 +339,7 @@ void relay_stop(struct relay *relay)
 	api_server_free(relay->api);
 	relay->api = NULL;
 	agent_client_done(&relay->agent);
+	agent_source_done(&relay->agent_source);
 	agent_stop(&relay->agent_process);
 	drain(relay);
 	forward_free(relay->forward);
@@ -442,9 +444,12 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 		.counters = &relay->counters,
 		.icmp_limit = &relay->icmp_limit,
 		.bridge = &relay->bridge,
+		.sockets = parts->agent.sock >= 0 ? &relay->agent_source.source : NULL,
 		.mtu = parts->options->mtu,
+		.descriptor_limit = parts->descriptor_limit,
 		.descriptors = descriptors_left(relay, parts->descriptor_limit),
 		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
+		.may_splice = true,
 	};
 	int r = stack_init(&relay->stack, &config);
 
@@ -454,14 +459,18 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 	return 0;
 }
 
-static int start_api(struct relay *relay)
+static int start_api(struct relay *relay, const struct relay_parts *parts)
 {
+	const char *path = parts->options->forward_path;
+
 	relay->api_context = (struct api_context){
 		.forward = relay->forward,
 		.guest = relay->policy.guest,
+		.lazy = parts->options->lazy_listen,
 		.counters = &relay->counters,
 	};
-
+	if (path && !forward_path_parse(path, &relay->api_context.path))
+		return -EINVAL;
 	if (!relay->api)
 		return 0;
 	return api_server_start(relay->api, &relay->loop, &relay->api_context);
@@ -490,6 +499,41 @@ static uint8_t *frame_place(struct relay *relay, enum stack_kind stack)
 	return relay->buffer + (128 - before) % 64;
 }
 
+/* Our own stack carries published ports itself. */
+static struct forward_backend *backend(struct relay *relay)
+{
+	return relay->has_stack ? stack_publish_backend(&relay->stack) : &relay->hostfwd.backend;
+}
+
+static int start_forward(struct relay *relay, const struct relay_parts *parts)
+{
+	relay->forward = forward_new(backend(relay));
+	if (!relay->forward)
+		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
+	return rules_add(relay->forward, parts->options, parts->find_fd, parts->find_fd_arg);
+}
+
+static int start_agent_client(struct relay *relay, int sock)
+{
+	int r = agent_client_init(&relay->agent, sock, &relay->loop, &relay->counters);
+
+	agent_source_init(&relay->agent_source, &relay->agent);
+	return r;
+}
+
+static int watch_all(struct relay *relay, const struct relay_parts *parts)
+{
+	int r;
+
+	if ((r = watch(relay, relay->link->fd, EPOLLIN, HANDLE_LINK)) < 0 ||
+		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
+		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
+		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
+		(r = start_agent_client(relay, parts->agent.sock)) < 0)
+		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
+	return 0;
+}
+
 int relay_init(struct relay *relay, const struct relay_parts *parts)
 {
 	int r = loop_init(&relay->loop);
@@ -512,21 +556,21 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	hostsock_init(&relay->hostsock, &relay->loop, host_features(parts->options));
 	relay->ingress.offloads = relay->link->offloads;
 	start_resolver(relay, parts);
-	r = start_bridge(relay, parts);
+	r = watch_all(relay, parts);
+	if (r == 0)
+		r = start_bridge(relay, parts);
 	if (r == 0 && parts->options->stack == STACK_AUTO)
 		r = start_stack(relay, parts);
+	if (r == 0)
+		r = start_forward(relay, parts);
 	if (r < 0)
 		return r;
-	relay->forward = forward_new(&relay->hostfwd.backend);
-	if (!relay->forward)
-		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "cannot start");
-	if ((r = watch(relay, relay->link->fd, EPOLLIN, HANDLE_LINK)) < 0 ||
-		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
-		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
-		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
-		(r = agent_client_init(
-			 &relay->agent, parts->agent.sock, &relay->loop, &relay->counters)) < 0 ||
-		(r = start_api(relay)) < 0)
-		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
-	return 0;
+	r = start_api(relay, parts);
+	return r < 0 ? log_errno(LOG_LEVEL_ERROR, r, "cannot watch the API socket") : 0;
+}
+
+void relay_give_up(struct relay *relay)
+{
+	if (relay->forward)
+		forward_close_all(relay->forward);
 }

@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/client.h"
+#include "agent/source.h"
 #include "api/server.h"
 #include "base/counter.h"
 #include "base/loop.h"
@@ -16,6 +17,7 @@
 #include "flow/ingress.h"
 #include "flow/policy.h"
 #include "forward/forward.h"
+#include "forward/spec.h"
 #include "host/hostsock.h"
 #include "link/pcap.h"
 #include "link/tap.h"
@@ -54,6 +56,7 @@ struct relay {
 	struct api_context api_context;
 	struct agent_process agent_process;
 	struct agent_client agent;
+	struct agent_source agent_source;
 	int signal_fd;
 	enum relay_end end;
 	int end_signal;
@@ -75,6 +78,8 @@ struct relay_parts {
 	struct options *options; /* the outbound addresses are kept by libslirp */
 	uint64_t descriptor_limit;
 	struct api_server *api;
+	forward_fd_fn *find_fd; /* what was passed for the rules of --publish */
+	void *find_fd_arg;
 	int signal_fd;
 	int exit_fd;                /* -1: none */
 	int target_fd;              /* pidfd, -1: none */
@@ -85,6 +90,8 @@ struct relay_parts {
 /* Everything that allocates or can fail, before the sandbox. relay->tap is set already, and
  * relay->pcap is open if it is wanted. 0 or a negative errno, logged. */
 int relay_init(struct relay *relay, const struct relay_parts *parts);
+/* The start has failed, in relay_init() or later: takes away what lies in the file system. */
+void relay_give_up(struct relay *relay);
 /* Runs until something ends it; returns what. */
 enum relay_end relay_run(struct relay *relay);
 /* Published ports and the link first, at once; then what was acknowledged is written for at most a

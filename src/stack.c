@@ -2,10 +2,12 @@
 #include "stack.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/random.h>
 
 #include "base/util.h"
 #include "wire/icmp.h"
+#include "wire/icmp_about.h"
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
@@ -13,10 +15,15 @@
 #define TCP_FLOWS_MAX 1000000
 /* Descriptors that they leave to the rest; at most a quarter of what there is. */
 #define TCP_RESERVE 64
+/* Of connections with two descriptors, which have half of all; and of pipes, with two. */
+#define SPLICE_FLOWS_MAX 500000
+#define SPLICE_PIPES_MAX 256
 /* Sockets of datagrams; at most half, an eighth and an eighth of all descriptors. */
 #define UDP_FLOWS_MAX   8192
 #define PING_FLOWS_MAX  256
 #define DNS_SOCKETS_MAX 1024
+/* Clients of published UDP ports; at most a quarter. */
+#define UDP_CLIENTS_MAX 8192
 
 /* ---- TCP ---- */
 
@@ -72,11 +79,21 @@ static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet
 		dns_input(stack->dns, frame, packet);
 	else if (is_for_dhcp(stack, packet, port))
 		give_to_bridge(stack, frame, packet);
-	else
+	else if (!publish_udp_input(stack->publish, frame, packet))
 		udpflow_input(&stack->udpflow, frame, packet);
 }
 
 /* ---- ICMP and ARP ---- */
+
+static void error_input(struct stack *stack, uint8_t *frame, struct packet *packet)
+{
+	struct icmp_about about;
+
+	if (icmp_about_parse(frame, packet, &about) && about.protocol == IPPROTO_TCP)
+		tcpflow_near_error(&stack->tcpflow, frame, packet);
+	else if (!publish_udp_near_error(stack->publish, frame, packet))
+		udpflow_near_error(&stack->udpflow, frame, packet);
+}
 
 static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *packet, uint8_t type)
 {
@@ -85,7 +102,7 @@ static void icmp4_input(struct stack *stack, uint8_t *frame, struct packet *pack
 		icmpflow_input(&stack->icmpflow, frame, packet);
 		break;
 	case ICMP_DESTINATION_UNREACHABLE:
-		udpflow_near_error(&stack->udpflow, frame, packet);
+		error_input(stack, frame, packet);
 		break;
 	default:
 		count(stack->config.counters, COUNTER_ICMP_DROPPED);
@@ -99,8 +116,9 @@ static void icmp6_input(struct stack *stack, uint8_t *frame, struct packet *pack
 	case ICMP6_ECHO_REQUEST:
 		icmpflow_input(&stack->icmpflow, frame, packet);
 		break;
+	case ICMP6_DESTINATION_UNREACHABLE:
 	case ICMP6_PACKET_TOO_BIG:
-		udpflow_near_error(&stack->udpflow, frame, packet);
+		error_input(stack, frame, packet);
 		break;
 	case ICMP6_ROUTER_SOLICITATION:
 	case ICMP6_NEIGHBOR_ADVERTISEMENT:
@@ -131,12 +149,30 @@ static void arp_input(struct stack *stack, uint8_t *frame, struct packet *packet
 		bridge_input(stack->config.bridge, frame, packet);
 }
 
+/* ---- neighbours ---- */
+
+static void heard(void *arg, const struct ip_addr *addr, const struct eth_addr *mac)
+{
+	struct stack *stack = arg;
+
+	tcpflow_neighbor(&stack->tcpflow, addr, mac);
+	publish_neighbor(stack->publish, addr, mac);
+}
+
+static bool guest6(void *arg, struct in6_addr *ret)
+{
+	const struct stack *stack = arg;
+
+	return gateway_guest6(&stack->gateway, ret);
+}
+
 /* ---- the ways in ---- */
 
 void stack_input(
 	struct stack *stack, enum ingress_result kind, uint8_t *frame, struct packet *packet)
 {
 	bridge_saw(stack->config.bridge, packet);
+	gateway_saw(&stack->gateway, packet);
 	switch (kind) {
 	case INGRESS_TCP:
 		tcp_input(stack, frame, packet);
@@ -171,20 +207,37 @@ void stack_ready(struct stack *stack, struct handle handle, uint32_t events)
 	case HANDLE_DNS:
 		dns_host_ready(stack->dns, handle, events);
 		break;
+	case HANDLE_SPLICE_NEAR:
+	case HANDLE_SPLICE_FAR:
+		splice_ready(stack->splice, handle, events);
+		break;
+	case HANDLE_PUBLISH:
+	case HANDLE_PUBLISH_UDP:
+		publish_ready(stack->publish, handle, events);
+		break;
 	default:
 		break;
 	}
 }
 
+struct forward_backend *stack_publish_backend(struct stack *stack)
+{
+	return publish_backend(stack->publish);
+}
+
+/* Clients that were accepted go on in the same turn. */
 bool stack_finish(struct stack *stack)
 {
-	bool more_tcp = tcpflow_finish(&stack->tcpflow);
+	bool more = publish_finish(stack->publish);
 
-	return udpflow_finish(&stack->udpflow) || more_tcp;
+	more = (stack->splice && splice_finish(stack->splice)) || more;
+	more = tcpflow_finish(&stack->tcpflow) || more;
+	return udpflow_finish(&stack->udpflow) || more;
 }
 
 void stack_link_gone(struct stack *stack)
 {
+	publish_finish(stack->publish);
 	udpflow_finish(&stack->udpflow);
 	stack->egress.link = NULL;
 	tcpflow_link_gone(&stack->tcpflow);
@@ -192,15 +245,21 @@ void stack_link_gone(struct stack *stack)
 
 bool stack_has_unsent(const struct stack *stack)
 {
-	return tcpflow_has_unsent(&stack->tcpflow);
+	return tcpflow_has_unsent(&stack->tcpflow) ||
+		(stack->splice && splice_has_unsent(stack->splice));
 }
 
 /* ---- life ---- */
 
+/* Of `n` descriptors those that flows may use up. */
+static uint64_t without_reserve(uint64_t n)
+{
+	return n - MIN(TCP_RESERVE, n / 4);
+}
+
 static int start_tcpflow(struct stack *stack)
 {
 	const struct stack_config *c = &stack->config;
-	const uint64_t left = c->descriptors - MIN(TCP_RESERVE, c->descriptors / 4);
 	const struct tcpflow_config config = {
 		.policy = c->policy,
 		.link = c->link,
@@ -208,8 +267,9 @@ static int start_tcpflow(struct stack *stack)
 		.loop = c->loop,
 		.counters = c->counters,
 		.icmp_limit = c->icmp_limit,
+		.next_hop = &stack->gateway.next_hop,
 		.key = &stack->key,
-		.max_flows = (uint32_t)MIN(left, TCP_FLOWS_MAX),
+		.max_flows = (uint32_t)MIN(without_reserve(c->descriptors), TCP_FLOWS_MAX),
 		.queue_len = c->link->queue_len,
 		.memory = c->memory,
 	};
@@ -249,6 +309,50 @@ static int start_datagrams(struct stack *stack)
 	return stack->dns ? 0 : -ENOMEM;
 }
 
+static int start_splice(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const struct splice_config config = {
+		.loop = c->loop,
+		.counters = c->counters,
+		.sockets = c->sockets,
+		.key = &stack->key,
+		.max_flows = (uint32_t)MAX(MIN(c->descriptors / 4, SPLICE_FLOWS_MAX), 1),
+		.memory = c->memory / 4,
+		.max_pipes = c->may_splice ? MIN(c->descriptors / 16, SPLICE_PIPES_MAX) : 0,
+	};
+
+	if (!c->sockets)
+		return 0;
+	stack->splice = splice_new(&config);
+	return stack->splice ? 0 : -ENOMEM;
+}
+
+static int start_publish(struct stack *stack)
+{
+	const struct stack_config *c = &stack->config;
+	const struct publish_config config = {
+		.policy = c->policy,
+		.host = c->host,
+		.loop = c->loop,
+		.counters = c->counters,
+		.egress = &stack->egress,
+		.icmp_limit = c->icmp_limit,
+		.next_hop = &stack->gateway.next_hop,
+		.tcpflow = &stack->tcpflow,
+		.splice = stack->splice,
+		.sockets = c->sockets,
+		.key = &stack->key,
+		.max_udp_clients = (uint32_t)MAX(MIN(c->descriptors / 4, UDP_CLIENTS_MAX), 1),
+		.max_fd = (int)MIN(without_reserve(c->descriptor_limit), INT_MAX),
+		.guest6 = guest6,
+		.arg = stack,
+	};
+
+	stack->publish = publish_new(&config);
+	return stack->publish ? 0 : -ENOMEM;
+}
+
 int stack_init(struct stack *stack, const struct stack_config *config)
 {
 	uint32_t id_seed;
@@ -262,14 +366,20 @@ int stack_init(struct stack *stack, const struct stack_config *config)
 		return -EIO;
 	egress_init(&stack->egress, config->policy, config->link, config->mtu, id_seed,
 		config->counters);
-	gateway_init(
-		&stack->gateway, config->policy, &stack->egress, &stack->key, config->counters);
-	r = start_tcpflow(stack);
-	return r < 0 ? r : start_datagrams(stack);
+	gateway_init(&stack->gateway, config->policy, &stack->egress, config->loop, &stack->key,
+		config->counters);
+	if ((r = start_tcpflow(stack)) < 0 || (r = start_datagrams(stack)) < 0 ||
+		(r = start_splice(stack)) < 0 || (r = start_publish(stack)) < 0)
+		return r;
+	stack->gateway.heard = heard;
+	stack->gateway.heard_arg = stack;
+	return 0;
 }
 
 void stack_done(struct stack *stack)
 {
+	publish_free(stack->publish);
+	splice_free(stack->splice);
 	dns_free(stack->dns);
 	icmpflow_done(&stack->icmpflow);
 	udpflow_done(&stack->udpflow);

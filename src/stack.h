@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The stack of our own (--stack=auto): the flows of all kinds, and which of them a packet is for.
- * libslirp, behind the bridge, keeps DHCP and router advertisements, and published ports.
+ * libslirp, behind the bridge, keeps DHCP and router advertisements.
  *
- *   ingress --> TCP   tcpflow, or a published port's connection
- *               UDP   DHCP | dns | a published port | udpflow
- *               ICMP  gateway | icmpflow | udpflow (errors) | the bridge (router solicitations)
+ *   ingress --> TCP   tcpflow
+ *               UDP   DHCP | dns | publish (answers to clients of published ports) | udpflow
+ *               ICMP  gateway | icmpflow | tcpflow, publish, udpflow (errors)
+ *                     | the bridge (router solicitations)
  *               ARP   gateway, and the bridge for what it has asked
  */
 #pragma once
@@ -21,7 +22,9 @@
 #include "host/host.h"
 #include "icmpflow/icmpflow.h"
 #include "link/link.h"
+#include "publish/publish.h"
 #include "slirp/bridge.h"
+#include "splice/splice.h"
 #include "tcpflow/tcpflow.h"
 #include "udpflow/udpflow.h"
 
@@ -33,9 +36,12 @@ struct stack_config {
 	struct counters *counters;
 	struct icmp_limit *icmp_limit;
 	struct bridge *bridge;
+	struct socket_source *sockets; /* NULL: there is no namespace to have sockets of */
 	uint32_t mtu;
+	uint64_t descriptor_limit;
 	uint64_t descriptors; /* that there are for all flows together */
 	size_t memory;        /* for what TCP keeps, bytes */
+	bool may_splice;      /* bulk of local clients may go through pipes */
 };
 
 struct stack {
@@ -47,6 +53,8 @@ struct stack {
 	struct udpflow udpflow;
 	struct icmpflow icmpflow;
 	struct dns *dns;
+	struct splice *splice; /* NULL: as config.sockets */
+	struct publish *publish;
 };
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */
@@ -56,7 +64,9 @@ void stack_done(struct stack *stack);
 /* A packet that ingress let pass as `kind`; its virtio-net header lies in front of `frame`. */
 void stack_input(
 	struct stack *stack, enum ingress_result kind, uint8_t *frame, struct packet *packet);
-/* An event of one of its descriptors: TCP's, UDP's, those of echo requests and of DNS. */
+/* Who carries out the rules of published ports. */
+struct forward_backend *stack_publish_backend(struct stack *stack);
+/* An event of one of its descriptors: of TCP, UDP, echo requests, DNS and published ports. */
 void stack_ready(struct stack *stack, struct handle handle, uint32_t events);
 /* The end of a turn. Returns true when there is more to do at once. */
 bool stack_finish(struct stack *stack);

@@ -6,9 +6,11 @@
 #include <linux/netlink.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,6 +58,24 @@ static int make_socket(const struct agent_socket *what, int *ret_fd)
 	return 0;
 }
 
+/* Absolute paths only: an abstract name would be one of the container's. A service that is too busy
+ * to take the connection at once is -EAGAIN, so that nobody waits for it. */
+static int connect_unix(const struct agent_unix *what, int *ret_fd)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	cleanup_fd int fd = -1;
+
+	_Static_assert(sizeof(sa.sun_path) == sizeof(what->path), "every path fits");
+	if (what->path[0] != '/' || !memchr(what->path, '\0', sizeof(what->path)))
+		return -EINVAL;
+	memcpy(sa.sun_path, what->path, sizeof(sa.sun_path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return -errno;
+	*ret_fd = fd_take(&fd);
+	return 0;
+}
+
 /* The caller's, since the agent stays in its mount namespace. One that is opened must not wait for
  * a writer, and become nobody's terminal. */
 static int open_resolv_conf(int *ret_fd)
@@ -84,6 +104,8 @@ static int answer(int sock, const struct agent_message *request)
 		reply.type = AGENT_RESOLV_CONF_REPLY;
 	if (request->type == AGENT_SOCKET)
 		reply.error = make_socket(&request->socket, &fd);
+	else if (request->type == AGENT_UNIX)
+		reply.error = connect_unix(&request->unix_path, &fd);
 	else if (request->type == AGENT_RESOLV_CONF)
 		reply.error = open_resolv_conf(&fd);
 	else

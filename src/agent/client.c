@@ -2,6 +2,7 @@
 #include "agent/client.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 
 #include "base/fd.h"
@@ -103,6 +104,20 @@ int agent_client_socket(struct agent_client *client, const struct agent_socket *
 	const struct agent_request request = {
 		.reply_type = AGENT_SOCKET_REPLY, .done = done, .owner = owner, .cookie = cookie};
 
+	return send_request(client, &message, &request);
+}
+
+int agent_client_unix(struct agent_client *client, const char *path, agent_socket_fn *done,
+	void *owner, uint64_t cookie)
+{
+	struct agent_message message = {.type = AGENT_UNIX};
+	const struct agent_request request = {
+		.reply_type = AGENT_SOCKET_REPLY, .done = done, .owner = owner, .cookie = cookie};
+	size_t size = strlen(path) + 1;
+
+	if (size > sizeof(message.unix_path.path))
+		return -ENAMETOOLONG;
+	memcpy(message.unix_path.path, path, size);
 	return send_request(client, &message, &request);
 }
 

@@ -10,14 +10,14 @@
 #include "agent/protocol.h"
 #include "base/counter.h"
 #include "base/loop.h"
+#include "base/socket_source.h"
 
 #define AGENT_REQUESTS_MAX 64
 #define AGENT_TIMEOUT_NS   (5 * NS_PER_SEC)
 
-/* `fd` is the new socket, now the callee's, or a negative errno: -EPIPE when the agent is gone,
- * -ETIMEDOUT, -EMFILE when the relay has no room for it, or why it could not be made. It may ask
- * for another socket. */
-typedef void agent_socket_fn(void *owner, uint64_t cookie, int fd);
+/* `fd` is the new socket or a negative errno: -EPIPE when the agent is gone, -ETIMEDOUT, -EMFILE
+ * when the relay has no room for it, or why it could not be made. It may ask for another socket. */
+typedef socket_made_fn agent_socket_fn;
 
 struct agent_client {
 	struct loop *loop;
@@ -47,6 +47,10 @@ void agent_client_done(struct agent_client *client);
  * -EAGAIN (too many requests at a time), or why it could not be sent. */
 int agent_client_socket(struct agent_client *client, const struct agent_socket *what,
 	agent_socket_fn *done, void *owner, uint64_t cookie);
+
+/* Likewise a stream socket that is connected to `path`; -ENAMETOOLONG. */
+int agent_client_unix(struct agent_client *client, const char *path, agent_socket_fn *done,
+	void *owner, uint64_t cookie);
 
 /* Likewise; the descriptor is of the host's resolv.conf. What it is of is for the callee to see:
  * the agent is not trusted. */

@@ -15,6 +15,7 @@ enum agent_message_type {
 	AGENT_SOCKET_REPLY,      /* agent -> relay: the descriptor, or why not */
 	AGENT_RESOLV_CONF,       /* relay -> agent: open the caller's /etc/resolv.conf */
 	AGENT_RESOLV_CONF_REPLY, /* agent -> relay: the descriptor, or why not */
+	AGENT_UNIX,              /* relay -> agent: connect a unix socket; AGENT_SOCKET_REPLY */
 };
 
 struct agent_tap {
@@ -33,6 +34,11 @@ struct agent_socket {
 	int32_t protocol;
 };
 
+/* An absolute path in the caller's file system, and the end of the string. */
+struct agent_unix {
+	char path[108];
+};
+
 struct agent_message {
 	uint32_t type;
 	uint32_t id;   /* of the request; replies repeat it */
@@ -40,6 +46,7 @@ struct agent_message {
 	union {
 		struct agent_tap tap;
 		struct agent_socket socket;
+		struct agent_unix unix_path;
 	};
 };
 

@@ -1,22 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/request.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/arguments.h"
 #include "base/util.h"
+#include "forward/spec.h"
 
 struct request {
-	struct api_requester *requester;
-	uint64_t cookie;
+	const struct api_context *context;
+	const struct api_request *from;
 	const json_t *arguments; /* NULL without any */
+	struct api_reply *reply;
+};
+
+/* Why a request is refused. What is zero, or NULL, is not said. */
+struct refusal {
+	const char *desc; /* as slirp4netns has it, after "bad request: " */
+	const struct api_fault *fault;
+	bool in_set; /* the fault's index means something */
+	const char *hint;
 };
 
 void api_request_init(void)
@@ -24,130 +33,311 @@ void api_request_init(void)
 	json_object_seed(0);
 }
 
-/* Replies hold numbers, addresses and our own words, nothing that JSON would escape; so they are
- * printed. jansson takes five times as long for a list of many rules. */
-static void PRINTF_LIKE(3, 4)
-	reply(const struct api_requester *to, uint64_t cookie, const char *format, ...)
+/* ---- replies ---- */
+
+/* Replies hold numbers, addresses and our own words, next to nothing that JSON would escape; so
+ * they are printed. jansson takes five times as long for a list of many rules. */
+static void PRINTF_LIKE(2, 3) reply(const struct request *request, const char *format, ...)
 {
-	char *text = NULL;
 	va_list args;
 	int len;
 
 	va_start(args, format);
-	len = vasprintf(&text, format, args);
+	len = vasprintf(&request->reply->text, format, args);
 	va_end(args);
 	if (len < 0) {
-		to->reply(to->owner, cookie, NULL, 0);
+		request->reply->text = NULL;
 		return;
 	}
-	count(to->context->counters, COUNTER_API_REQUESTS);
-	to->reply(to->owner, cookie, text, (size_t)len);
+	request->reply->len = (size_t)len;
+	count(request->context->counters, COUNTER_API_REQUESTS);
 }
 
-static void refuse(const struct api_requester *to, uint64_t cookie, const char *what)
+/* What was printed to `out`, from open_memstream(3), is the reply. */
+static void reply_printed(const struct request *request, FILE *out, char *const *text)
 {
-	count(to->context->counters, COUNTER_API_ERRORS);
-	reply(to, cookie, "{\"error\":{\"desc\":\"bad request: %s\"}}", what);
+	bool failed = ferror(out);
+
+	if (fclose(out) == 0 && !failed) {
+		request->reply->text = *text;
+		request->reply->len = strlen(*text);
+		count(request->context->counters, COUNTER_API_REQUESTS);
+		return;
+	}
+	free(*text);
 }
 
-static void refuse_argument(const struct request *request, const char *command, const char *field)
+/* A path is what is printed, and JSON knows only UTF-8. */
+static void print_string(FILE *out, const char *text)
 {
-	count(request->requester->context->counters, COUNTER_API_ERRORS);
-	reply(request->requester, request->cookie,
-		"{\"error\":{\"desc\":\"bad request: %s: bad arguments.%s\"}}", command, field);
+	json_auto_t *value = json_string(text);
+
+	if (value) {
+		json_dumpf(value, out, JSON_ENCODE_ANY);
+		return;
+	}
+	fputc('"', out);
+	for (; *text; text++)
+		fputc(*text < ' ' || *text == '"' || *text == '\\' ? '?' : *text, out);
+	fputc('"', out);
 }
 
-static bool take_proto(const json_t *value, enum forward_proto *ret_proto)
+static void print_errno(FILE *out, int error)
 {
-	const char *text = json_string_value(value);
+	const char *name = forward_errno_name(error);
 
-	if (!text || (strcmp(text, "tcp") != 0 && strcmp(text, "udp") != 0))
-		return false;
-	*ret_proto = *text == 't' ? FORWARD_TCP : FORWARD_UDP;
-	return true;
+	if (name)
+		fprintf(out, ",\"errno\":\"%s\"", name);
+	else
+		fprintf(out, ",\"errno\":\"%d\"", error);
 }
 
-/* Missing, null and "" mean the default. */
-static bool take_addr(const json_t *value, struct in_addr fallback, struct ip_addr *ret_addr)
+/* "port 80: Permission denied; ...". */
+static void print_message(FILE *out, const struct refusal *refusal)
 {
-	const char *text = json_string_value(value);
-	struct in_addr addr = fallback;
+	const struct api_fault *fault = refusal->fault;
+	bool has_port = fault->port && strcmp(fault->field, "host_port") == 0;
 
-	if (value && !json_is_null(value) && !(text && !*text) &&
-		(!text || inet_pton(AF_INET, text, &addr) != 1))
-		return false;
-	*ret_addr = ip_addr_of_v4(addr);
-	return true;
+	fputs(",\"message\":\"", out);
+	if (has_port)
+		fprintf(out, "port %u", fault->port);
+	else
+		fputs(fault->field, out);
+	fprintf(out, ": %s", fault->why ? fault->why : strerror(fault->error));
+	if (refusal->hint)
+		fprintf(out, "; %s", refusal->hint);
+	fputc('"', out);
 }
 
-/* The value of what is no integer (80.0 is a real) is 0. */
-static bool take_port(const json_t *value, uint16_t *ret_port)
+static void print_fault(FILE *out, const struct refusal *refusal)
 {
-	json_int_t port = json_integer_value(value);
+	const struct api_fault *fault = refusal->fault;
 
-	if (port < 1 || port > UINT16_MAX)
-		return false;
-	*ret_port = (uint16_t)port;
-	return true;
+	fprintf(out, ",\"field\":\"%s\"", fault->field);
+	if (refusal->in_set)
+		fprintf(out, ",\"index\":%zu", fault->index);
+	if (fault->port)
+		fprintf(out, ",\"port\":%u", fault->port);
+	if (fault->error)
+		print_errno(out, fault->error);
+	if (fault->why || fault->error)
+		print_message(out, refusal);
 }
 
-/* Returns the name of the first argument that is wrong, NULL when all are right. The order is
- * slirp4netns's. */
-static const char *take_spec(const struct request *request, struct forward_spec *ret_spec)
+static void refuse(const struct request *request, const struct refusal *refusal)
 {
-	const struct in_addr any = {.s_addr = htonl(INADDR_ANY)};
-	const struct in_addr guest = request->requester->context->guest;
-	const json_t *arguments = request->arguments;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
 
-	if (!take_proto(json_object_get(arguments, "proto"), &ret_spec->proto))
-		return "proto";
-	if (!take_addr(json_object_get(arguments, "host_addr"), any, &ret_spec->host_addr))
-		return "host_addr";
-	if (!take_port(json_object_get(arguments, "host_port"), &ret_spec->host_port))
-		return "host_port";
-	if (!take_addr(json_object_get(arguments, "guest_addr"), guest, &ret_spec->guest_addr))
-		return "guest_addr";
-	if (!take_port(json_object_get(arguments, "guest_port"), &ret_spec->guest_port))
-		return "guest_port";
-	return NULL;
+	count(request->context->counters, COUNTER_API_ERRORS);
+	if (!out)
+		return;
+	fprintf(out, "{\"error\":{\"desc\":\"bad request: %s\"", refusal->desc);
+	if (refusal->fault)
+		print_fault(out, refusal);
+	fputs("}}", out);
+	reply_printed(request, out, &text);
+}
+
+static void refuse_plainly(const struct request *request, const char *desc)
+{
+	refuse(request, &(struct refusal){.desc = desc});
+}
+
+static void refuse_argument(const struct request *request, const char *command,
+	const struct api_fault *fault, bool in_set)
+{
+	char desc[96];
+
+	if (in_set)
+		snprintf(desc, sizeof(desc), "%s: bad arguments.rules[%zu].%s", command,
+			fault->index, fault->field);
+	else
+		snprintf(desc, sizeof(desc), "%s: bad arguments.%s", command, fault->field);
+	refuse(request, &(struct refusal){.desc = desc, .fault = fault, .in_set = in_set});
+}
+
+/* ---- add_hostfwd ---- */
+
+static void reply_ids(const struct request *request, uint64_t first, size_t n)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return;
+	fputs("{\"return\":{\"ids\":[", out);
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s%" PRIu64, i ? "," : "", first + i);
+	fputs("]}}", out);
+	reply_printed(request, out, &text);
+}
+
+/* The specs are the rules' now, or gone. */
+static void add_specs(
+	const struct request *request, struct forward_spec *specs, size_t n, bool in_set)
+{
+	struct forward_failure failure;
+	uint64_t id;
+
+	if (forward_add(request->context->forward, specs, n, &id, &failure) < 0) {
+		const struct api_fault fault = {
+			.field = failure.field,
+			.index = failure.index,
+			.port = failure.port,
+			.error = -failure.error,
+		};
+
+		refuse(request,
+			&(struct refusal){
+				.desc = "add_hostfwd: slirp_add_hostfwd failed",
+				.fault = &fault,
+				.in_set = in_set,
+				.hint = forward_failure_hint(&failure),
+			});
+	} else if (in_set) {
+		reply_ids(request, id, n);
+	} else {
+		reply(request, "{\"return\":{\"id\":%" PRIu64 "}}", id);
+	}
+}
+
+static void add_set(const struct request *request, const json_t *rules)
+{
+	size_t n = json_array_size(rules), i = 0;
+	struct forward_spec *specs;
+	struct api_fault fault = {.field = "rules", .why = "it is to be an array of objects"};
+
+	if (n == 0) {
+		refuse_argument(request, "add_hostfwd", &fault, false);
+		return;
+	}
+	specs = calloc(n, sizeof(*specs));
+	if (!specs)
+		return;
+	while (i < n &&
+		api_take_spec(request->context, request->from, json_array_get(rules, i), &specs[i],
+			&fault))
+		i++;
+	if (i == n) {
+		add_specs(request, specs, n, true);
+	} else {
+		fault.index = i;
+		refuse_argument(request, "add_hostfwd", &fault, true);
+		while (i > 0)
+			forward_spec_done(&specs[--i]);
+	}
+	free(specs);
 }
 
 static void add_hostfwd(const struct request *request)
 {
-	struct api_requester *requester = request->requester;
-	struct forward_spec spec = {.n_ports = 1, .host_fd = -1};
-	const char *wrong = take_spec(request, &spec);
-	struct forward_failure failure;
-	uint64_t id;
+	const json_t *rules = json_object_get(request->arguments, "rules");
+	struct forward_spec spec;
+	struct api_fault fault;
 
-	if (wrong)
-		refuse_argument(request, "add_hostfwd", wrong);
-	else if (forward_add(requester->context->forward, &spec, 1, &id, &failure) < 0)
-		refuse(requester, request->cookie, "add_hostfwd: slirp_add_hostfwd failed");
+	if (rules)
+		add_set(request, rules);
+	else if (api_take_spec(request->context, request->from, request->arguments, &spec, &fault))
+		add_specs(request, &spec, 1, false);
 	else
-		reply(requester, request->cookie, "{\"return\":{\"id\":%" PRIu64 "}}", id);
+		refuse_argument(request, "add_hostfwd", &fault, false);
 }
 
-static void print_rule(FILE *out, const struct forward_rule *rule)
+/* ---- list_hostfwd ---- */
+
+static void print_ports(FILE *out, const char *name, uint16_t first, uint16_t n)
 {
-	char host[INET_ADDRSTRLEN], guest[INET_ADDRSTRLEN];
+	if (!first)
+		fprintf(out, ",\"%s\":null", name);
+	else if (n == 1)
+		fprintf(out, ",\"%s\":%u", name, first);
+	else
+		fprintf(out, ",\"%s\":\"%u-%u\"", name, first, (uint16_t)(first + n - 1));
+}
 
-	const struct in_addr host_addr = ip_addr_v4(&rule->spec.host_addr),
-			     guest_addr = ip_addr_v4(&rule->spec.guest_addr);
+static void print_unix(FILE *out, const char *path)
+{
+	char text[256];
 
-	inet_ntop(AF_INET, &host_addr, host, sizeof(host));
-	inet_ntop(AF_INET, &guest_addr, guest, sizeof(guest));
+	snprintf(text, sizeof(text), "unix:%s", path ? path : "");
+	print_string(out, text);
+}
+
+static void print_host(FILE *out, const struct forward_spec *spec)
+{
+	char addr[INET6_ADDRSTRLEN] = "*";
+
+	fputs(",\"host_addr\":", out);
+	if (spec->host_addr.family == AF_UNIX) {
+		print_unix(out, spec->host_path);
+	} else {
+		if (!spec->dual_stack)
+			forward_addr_format(&spec->host_addr, addr);
+		fprintf(out, "\"%s\"", addr);
+	}
+	print_ports(out, "host_port", spec->host_port, spec->n_ports);
+}
+
+static void print_guest(
+	FILE *out, const struct api_context *context, const struct forward_spec *spec)
+{
+	const struct ip_addr fallback = ip_addr_of_v4(context->guest);
+	char addr[INET6_ADDRSTRLEN] = "";
+
+	fputs(",\"guest_addr\":", out);
+	if (spec->guest_path) {
+		print_unix(out, spec->guest_path);
+	} else {
+		if (spec->guest_addr.family != AF_UNSPEC)
+			forward_addr_format(&spec->guest_addr, addr);
+		else if (spec->host_addr.family != AF_INET6)
+			forward_addr_format(&fallback, addr);
+		fprintf(out, "\"%s\"", addr);
+	}
+	print_ports(out, "guest_port", spec->guest_port, spec->n_ports);
+}
+
+static void print_status(FILE *out, const struct forward *forward, const struct forward_rule *rule)
+{
+	static const char *const states[] = {
+		[FORWARD_LISTENING] = "listening",
+		[FORWARD_WAITING] = "waiting",
+		[FORWARD_FAILED] = "failed",
+	};
+	struct forward_status status;
+
+	forward_status(forward, rule, &status);
 	fprintf(out,
-		"{\"id\":%" PRIu64 ",\"proto\":\"%s\",\"host_addr\":\"%s\",\"host_port\":%u,"
-		"\"guest_addr\":\"%s\",\"guest_port\":%u}",
-		rule->id, forward_proto_name(rule->spec.proto), host, rule->spec.host_port, guest,
-		rule->spec.guest_port);
+		",\"state\":\"%s\",\"path\":\"%s\",\"lazy\":%s,\"opened\":%" PRIu64
+		",\"active\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"in_bytes\":%" PRIu64
+		",\"out_bytes\":%" PRIu64,
+		states[status.state], forward_path_name(rule->spec.path),
+		rule->spec.lazy ? "true" : "false", status.n_opened, status.n_active,
+		status.n_refused, status.n_in_bytes, status.n_out_bytes);
+	if (!status.error)
+		return;
+	print_errno(out, status.error);
+	fprintf(out, ",\"message\":\"%s\"", strerror(status.error));
+}
+
+static void print_rule(
+	FILE *out, const struct api_context *context, const struct forward_rule *rule)
+{
+	fprintf(out, "{\"id\":%" PRIu64 ",\"proto\":\"%s\"", rule->id,
+		forward_proto_name(rule->spec.proto));
+	print_host(out, &rule->spec);
+	print_guest(out, context, &rule->spec);
+	print_status(out, context->forward, rule);
+	fputc('}', out);
 }
 
 /* The rules as a JSON array, malloc'ed; NULL without memory. */
-static char *print_rules(const struct forward *forward)
+static char *print_rules(const struct api_context *context)
 {
-	const struct forward_rule *rule = forward_next(forward, 0);
+	const struct forward_rule *rule = forward_next(context->forward, 0);
 	char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
@@ -157,8 +347,8 @@ static char *print_rules(const struct forward *forward)
 		return NULL;
 	fputc('[', out);
 	while (rule) {
-		print_rule(out, rule);
-		rule = forward_next(forward, rule->id);
+		print_rule(out, context, rule);
+		rule = forward_next(context->forward, rule->id);
 		if (rule)
 			fputc(',', out);
 	}
@@ -173,27 +363,49 @@ static char *print_rules(const struct forward *forward)
 /* slirp4netns documents one shape and sends the other; clients exist for either. */
 static void list_hostfwd(const struct request *request)
 {
-	const struct api_requester *requester = request->requester;
-	char *rules = print_rules(requester->context->forward);
+	char *rules = print_rules(request->context);
 
 	if (rules)
-		reply(requester, request->cookie, "{\"entries\":%s,\"return\":{\"entries\":%s}}",
-			rules, rules);
-	else
-		requester->reply(requester->owner, request->cookie, NULL, 0);
+		reply(request, "{\"entries\":%s,\"return\":{\"entries\":%s}}", rules, rules);
 	free(rules);
+}
+
+/* ---- remove_hostfwd ---- */
+
+/* Which rule is meant; 0: none, and the fault says why. */
+static uint64_t find_rule(const struct request *request, struct api_fault *ret_fault)
+{
+	const json_t *id = json_object_get(request->arguments, "id");
+	struct forward_spec spec;
+	uint64_t found = 0;
+
+	*ret_fault = (struct api_fault){.field = "id", .error = ENOENT, .why = "no such rule"};
+	if (id || !json_object_get(request->arguments, "proto"))
+		return json_integer_value(id) > 0 ? (uint64_t)json_integer_value(id) : 0;
+	if (api_take_host_side(request->arguments, &spec, ret_fault)) {
+		*ret_fault = (struct api_fault){
+			.field = "host_port", .error = ENOENT, .why = "no such rule"};
+		found = forward_find(request->context->forward, &spec);
+		forward_spec_done(&spec);
+	}
+	return found;
 }
 
 static void remove_hostfwd(const struct request *request)
 {
-	const struct api_requester *requester = request->requester;
-	json_int_t id = json_integer_value(json_object_get(request->arguments, "id"));
+	struct api_fault fault, how;
+	uint64_t id = find_rule(request, &fault);
+	bool close_connections = false;
 
-	if (id > 0 && forward_remove(requester->context->forward, (uint64_t)id, false) == 0)
-		reply(requester, request->cookie, "{\"return\":{}}");
+	if (id && !api_take_flag(request->arguments, "close_connections", &close_connections, &how))
+		refuse_argument(request, "remove_hostfwd", &how, false);
+	else if (id && forward_remove(request->context->forward, id, close_connections) == 0)
+		reply(request, "{\"return\":{}}");
 	else
-		refuse_argument(request, "remove_hostfwd", "id");
+		refuse_argument(request, "remove_hostfwd", &fault, false);
 }
+
+/* ---- any request ---- */
 
 static const struct {
 	const char *name;
@@ -212,7 +424,7 @@ static void execute(const struct request *request, const char *name)
 			return;
 		}
 	}
-	refuse(request->requester, request->cookie, "unknown execute");
+	refuse_plainly(request, "unknown execute");
 }
 
 /* What follows the value is not looked at, and any value will do: execute() tells what it must be.
@@ -226,31 +438,52 @@ static json_t *parse(const char *text, size_t len, json_error_t *ret_error)
 		JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY, ret_error);
 }
 
-void api_request_handle(
-	struct api_requester *requester, uint64_t cookie, const char *text, size_t len)
+static void handle_object(struct request *request, const json_t *root, const char *name)
 {
-	struct request request = {.requester = requester, .cookie = cookie};
-	json_error_t error;
-	json_auto_t *root = parse(text, len, &error);
-	const char *name = json_string_value(json_object_get(root, "execute"));
+	struct api_fault fault;
 
-	/* jansson names what is wrong with a text, but not that it had no memory (but for that of a
-	 * string, which it takes for a fault in the text). */
-	if (!root && !error.text[0])
-		requester->reply(requester->owner, cookie, NULL, 0);
-	else if (!root)
-		refuse(requester, cookie, "cannot parse JSON");
-	else if (!json_is_object(root))
-		refuse(requester, cookie, "json_object() failed");
-	else if (!name)
-		refuse(requester, cookie, "no execute found");
-	else {
-		request.arguments = json_object_get(root, "arguments");
-		execute(&request, name);
+	request->reply->keep_open = request->from->is_kept;
+	if (!api_take_flag(root, "keep_open", &request->reply->keep_open, &fault)) {
+		request->reply->keep_open = false;
+		refuse(request, &(struct refusal){.desc = "bad keep_open", .fault = &fault});
+		return;
 	}
+	request->arguments = json_object_get(root, "arguments");
+	execute(request, name);
 }
 
-void api_request_too_large(const struct api_requester *requester, uint64_t cookie)
+void api_request_handle(
+	const struct api_context *context, const struct api_request *from, struct api_reply *ret)
 {
-	refuse(requester, cookie, "too large message");
+	struct request request = {.context = context, .from = from, .reply = ret};
+	json_error_t error;
+	json_auto_t *root = parse(from->text, from->len, &error);
+	const char *name = json_string_value(json_object_get(root, "execute"));
+
+	*ret = (struct api_reply){0};
+	/* jansson names what is wrong with a text, but not that it had no memory (but for that of a
+	 * string, which it takes for a fault in the text): then there is no reply. */
+	if (!root && error.text[0])
+		refuse_plainly(&request, "cannot parse JSON");
+	else if (root && !json_is_object(root))
+		refuse_plainly(&request, "json_object() failed");
+	else if (root && !name)
+		refuse_plainly(&request, "no execute found");
+	else if (root)
+		handle_object(&request, root, name);
+}
+
+void api_request_too_large(const struct api_context *context, struct api_reply *ret)
+{
+	*ret = (struct api_reply){0};
+	refuse_plainly(&(struct request){.context = context, .reply = ret}, "too large message");
+}
+
+void api_request_too_many_fds(const struct api_context *context, struct api_reply *ret)
+{
+	const struct api_fault fault = {.field = "host_fd", .error = EMFILE};
+
+	*ret = (struct api_reply){0};
+	refuse(&(struct request){.context = context, .reply = ret},
+		&(struct refusal){.desc = "too many descriptors", .fault = &fault});
 }

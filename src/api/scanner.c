@@ -48,7 +48,7 @@ static enum end step_nested(struct json_scanner *scanner, char c)
 		scanner->depth++;
 	else if (c == '}' || c == ']')
 		scanner->depth--;
-	return scanner->depth ? END_LATER : END_HERE;
+	return scanner->depth && scanner->depth <= JSON_DEPTH_MAX ? END_LATER : END_HERE;
 }
 
 static enum end step(struct json_scanner *scanner, char c)

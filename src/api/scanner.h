@@ -8,14 +8,18 @@
  *   BEFORE --quote------------> STRING --closing quote--> DONE
  *   BEFORE --anything else----> SCALAR --white space----> DONE
  *
- * White space and the bytes of a byte order mark leave it in BEFORE. Where a SCALAR ends without
- * white space behind it only the end of the stream, or a clock, can tell.
+ * A value that is nested too deep ends there, too: the parser refuses it, and nobody waits for the
+ * rest. White space and the bytes of a byte order mark leave it in BEFORE. Where a SCALAR ends
+ * without white space behind it only the end of the stream, or a clock, can tell.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* jansson's limit. */
+#define JSON_DEPTH_MAX 2048
 
 /* All zero when new. */
 struct json_scanner {

@@ -4,15 +4,16 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "api/listener.h"
 #include "api/request.h"
 #include "api/scanner.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/unix_listener.h"
 
 /* How many connections one turn accepts. */
 #define ACCEPT_BATCH 64
@@ -23,46 +24,61 @@
 #define DRAIN_PIECE  8192
 #define DRAIN_PIECES 32
 
+/* A client's buffer begins with so many bytes, which is more than most requests have. */
+#define ROOM_MIN 4096
+
 /*
- *   FREE --accept--> READING --request complete--> WAITING --reply--> WRITING --sent--> FREE
+ *   FREE --accept--> READING --request complete--> WRITING --reply sent--> FREE
+ *                      ^ ^                            |
+ *                      | +------ nothing is left -----+ "keep_open"
+ *                      |                              |
+ *                      +-not complete-- NEXT <--------+ bytes are left
  *
- * WAITING and WRITING mostly pass within one call. From each state the client is closed on an
- * error, by its deadline, or to make room. A slot's generation counts its clients, so that a reply
- * that comes late does not reach another one.
+ * WRITING mostly passes within one call. NEXT waits for a turn of its own, so that a client with
+ * many requests at once holds up nobody; its EPOLLOUT comes at once. From each state the client is
+ * closed on an error, by its deadline, or to make room. A slot's generation counts its clients.
  */
-enum client_state { CLIENT_FREE, CLIENT_READING, CLIENT_WAITING, CLIENT_WRITING };
+enum client_state { CLIENT_FREE, CLIENT_READING, CLIENT_WRITING, CLIENT_NEXT };
 
 struct client {
 	struct api_server *server;
 	enum client_state state;
+	bool is_kept; /* has asked for more than one request */
 	uint32_t generation;
+	uint32_t events; /* that it is watched for */
 	int fd;
 	struct timer deadline;
 	int64_t heard_ns; /* when it last sent or took a byte */
 
+	/* begin <= scanned <= end <= room: a request from `begin` on, the scanner has seen it up to
+	 * `scanned`. */
 	struct json_scanner scanner;
-	char *text; /* READING: room for API_REQUEST_MAX + 1 */
-	size_t len;
+	char *text;
+	size_t begin, scanned, end, room;
+	/* Descriptors that came with it; the first n_old_fds before the last piece. */
+	int fds[API_FDS_MAX];
+	size_t n_fds, n_old_fds;
 
-	char *reply; /* WRITING */
-	size_t reply_len;
+	struct api_reply reply; /* WRITING */
 	size_t n_sent;
 };
 
 struct api_server {
-	struct api_listener listener;
+	struct unix_listener listener;
 	struct loop *loop; /* NULL before the start */
-	struct api_requester requester;
+	const struct api_context *context;
 	struct timer pause; /* armed: the listener is not watched */
 	bool starved;       /* since connections last waited in vain; it was logged */
 	/* Descriptors that mean nothing, given up for clients when the process has no others: the
 	 * container can use them all up, and that must not cost the API. -1: given up. */
 	int reserve[API_RESERVE];
-	uint64_t n_unsent; /* bytes of replies that wait */
+	/* Of all clients: bytes of replies that wait, bytes of buffers, descriptors. */
+	uint64_t n_unsent;
+	size_t n_room, n_fds;
 	struct client clients[API_CLIENTS_MAX];
 };
 
-static void client_request(struct client *client, size_t len);
+static void client_request(struct client *client);
 
 static void reserve_fill(struct api_server *server)
 {
@@ -129,17 +145,44 @@ static void accept_pause(struct api_server *server, int error)
 	timer_arm(&server->loop->timers, &server->pause, server->loop->now_ns + ACCEPT_PAUSE_NS);
 }
 
+static void free_buffer(struct client *client)
+{
+	client->server->n_room -= client->room;
+	free(client->text);
+	client->text = NULL;
+	client->begin = client->scanned = client->end = client->room = 0;
+}
+
+/* The first `n`; those that a rule has taken are -1. */
+static void drop_fds(struct client *client, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		fd_close(&client->fds[i]);
+	client->n_fds -= n;
+	client->n_old_fds -= MIN(n, client->n_old_fds);
+	client->server->n_fds -= n;
+	memmove(client->fds, client->fds + n, client->n_fds * sizeof(client->fds[0]));
+}
+
+static void free_reply(struct client *client)
+{
+	client->server->n_unsent -= client->reply.len - client->n_sent;
+	free(client->reply.text);
+	client->reply = (struct api_reply){0};
+	client->n_sent = 0;
+}
+
 static void client_close(struct client *client)
 {
 	struct api_server *server = client->server;
 
 	loop_unwatch(server->loop, client->fd);
 	timer_cancel(&server->loop->timers, &client->deadline);
-	server->n_unsent -= client->reply_len - client->n_sent;
 	fd_close(&client->fd);
+	drop_fds(client, client->n_fds);
 	reserve_fill(server);
-	free(client->text);
-	free(client->reply);
+	free_buffer(client);
+	free_reply(client);
 	*client = (struct client){
 		.server = server,
 		.fd = -1,
@@ -150,39 +193,67 @@ static void client_close(struct client *client)
 
 static void client_evict(struct client *client)
 {
-	count(client->server->requester.context->counters, COUNTER_API_EVICTED);
+	count(client->server->context->counters, COUNTER_API_EVICTED);
 	client_close(client);
 }
 
-/* Whether `a` is to make room rather than `b`. One that waits for us is not silent. */
-static bool is_more_silent(const struct client *a, const struct client *b)
+static bool is_any(const struct client *client)
 {
-	if ((a->state == CLIENT_WAITING) != (b->state == CLIENT_WAITING))
-		return b->state == CLIENT_WAITING;
-	return a->heard_ns < b->heard_ns;
+	return true;
 }
 
-/* The client that has been silent longest, or of those with an unsent reply; NULL without one. */
-static struct client *most_silent(struct api_server *server, bool writing, const struct client *but)
+static bool has_reply(const struct client *client)
+{
+	return client->state == CLIENT_WRITING;
+}
+
+static bool has_much_room(const struct client *client)
+{
+	return client->room > ROOM_MIN;
+}
+
+static bool has_fds(const struct client *client)
+{
+	return client->n_fds > 0;
+}
+
+/* Of the clients of which `filter` holds the one that has been silent longest; NULL without one. */
+static struct client *most_silent(struct api_server *server,
+	bool (*filter)(const struct client *client), const struct client *but)
 {
 	struct client *found = NULL;
 
 	for (size_t i = 0; i < API_CLIENTS_MAX; i++) {
 		struct client *client = &server->clients[i];
 
-		if (client->state == CLIENT_FREE || client == but ||
-			(writing && client->state != CLIENT_WRITING))
+		if (client->state == CLIENT_FREE || client == but || !filter(client))
 			continue;
-		if (!found || is_more_silent(client, found))
+		if (!found || client->heard_ns < found->heard_ns)
 			found = client;
 	}
 	return found;
 }
 
+/* What others hold makes room for what `client` has got. */
+static void limit_others(struct client *client)
+{
+	struct api_server *server = client->server;
+	struct client *other;
+
+	while (server->n_unsent > API_UNSENT_MAX &&
+		(other = most_silent(server, has_reply, client)))
+		client_evict(other);
+	while (server->n_room > API_UNREAD_MAX &&
+		(other = most_silent(server, has_much_room, client)))
+		client_evict(other);
+	while (server->n_fds > API_UNUSED_FDS_MAX && (other = most_silent(server, has_fds, client)))
+		client_evict(other);
+}
+
 static void pause_fire(struct timer *timer, int64_t now_ns)
 {
 	struct api_server *server = container_of(timer, struct api_server, pause);
-	struct client *client = most_silent(server, false, NULL);
+	struct client *client = most_silent(server, is_any, NULL);
 
 	/* Armed again first: accept_resume() takes this for "not watched". */
 	timer_arm(&server->loop->timers, timer, now_ns + ACCEPT_PAUSE_NS);
@@ -197,7 +268,7 @@ static void client_deadline(struct timer *timer, int64_t now_ns)
 	struct client *client = container_of(timer, struct client, deadline);
 
 	if (client->state == CLIENT_READING && client->scanner.state == SCAN_SCALAR)
-		client_request(client, client->len);
+		client_request(client);
 	else
 		client_evict(client);
 }
@@ -214,20 +285,35 @@ static void client_finish(struct client *client)
 	client_close(client);
 }
 
-/* The others' replies make room for this one. */
-static void limit_unsent(struct client *client)
+static void client_watch(struct client *client, uint32_t events)
 {
-	struct api_server *server = client->server;
-	struct client *other;
-
-	while (server->n_unsent > API_UNSENT_MAX && (other = most_silent(server, true, client)))
-		client_evict(other);
+	if (client->events == events)
+		return;
+	client->events = events;
+	if (loop_change(client->server->loop, client->fd, events, client_handle(client)) < 0)
+		client_close(client);
 }
 
+/* The reply was sent, and the client asks on. */
+static void client_continue(struct client *client)
+{
+	free_reply(client);
+	client_arm(client, API_IDLE_NS);
+	if (client->begin == client->end) {
+		free_buffer(client);
+		client->state = CLIENT_READING;
+		client_watch(client, EPOLLIN);
+	} else {
+		client->state = CLIENT_NEXT;
+		client_watch(client, EPOLLOUT);
+	}
+}
+
+/* What does not leave within this call waits for EPOLLOUT. */
 static void client_write(struct client *client)
 {
-	ssize_t n = send(client->fd, client->reply + client->n_sent,
-		client->reply_len - client->n_sent, MSG_NOSIGNAL);
+	ssize_t n = send(client->fd, client->reply.text + client->n_sent,
+		client->reply.len - client->n_sent, MSG_NOSIGNAL);
 
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		client_close(client);
@@ -239,99 +325,207 @@ static void client_write(struct client *client)
 		client->heard_ns = client->server->loop->now_ns;
 		client_arm(client, API_IDLE_NS);
 	}
-	if (client->n_sent == client->reply_len)
+	if (client->n_sent < client->reply.len) {
+		limit_others(client);
+		client_watch(client, EPOLLOUT);
+	} else if (client->reply.keep_open)
+		client_continue(client);
+	else
 		client_finish(client);
 }
 
-/* From the requests. Most replies leave within this call; what does not waits for EPOLLOUT. */
-static void client_reply(void *owner, uint64_t cookie, char *text, size_t len)
+/* Replies on a connection that stays, or has stayed, end with a newline: there is room for it where
+ * the NUL is. */
+static void client_reply(struct client *client, const struct api_reply *reply)
 {
-	struct api_server *server = owner;
-	struct handle handle = handle_unpack(cookie);
-	struct client *client = client_find(server, handle);
-
-	if (!client) {
-		free(text);
-		return;
-	}
-	if (!text) {
+	if (!reply->text) {
 		log_warning("no memory to answer an API client");
 		client_close(client);
 		return;
 	}
 	client->state = CLIENT_WRITING;
-	client->reply = text;
-	client->reply_len = len;
-	server->n_unsent += len;
+	client->reply = *reply;
+	client->is_kept = client->is_kept || reply->keep_open;
+	if (client->is_kept)
+		client->reply.text[client->reply.len++] = '\n';
+	if (!reply->keep_open)
+		free_buffer(client);
+	client->server->n_unsent += client->reply.len;
 	client_arm(client, API_IDLE_NS);
 	client_write(client);
-	if (!client_find(server, handle))
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Whether another request begins behind the one that is complete. */
+static bool has_next(const struct client *client)
+{
+	for (size_t i = client->scanned; i < client->end; i++)
+		if (!is_space(client->text[i]))
+			return true;
+	return false;
+}
+
+/* What was scanned is a request. Descriptors belong to the last request of the piece they came
+ * with. */
+static void client_request(struct client *client)
+{
+	const struct api_request request = {
+		.text = client->text + client->begin,
+		.len = client->scanned - client->begin,
+		.fds = client->fds,
+		.n_fds = has_next(client) ? client->n_old_fds : client->n_fds,
+		.is_kept = client->is_kept,
+	};
+	struct api_reply reply;
+
+	if (request.len > API_REQUEST_MAX)
+		api_request_too_large(client->server->context, &reply);
+	else
+		api_request_handle(client->server->context, &request, &reply);
+	drop_fds(client, request.n_fds);
+	client->begin = client->scanned;
+	client->scanner = (struct json_scanner){0};
+	client_reply(client, &reply);
+}
+
+/* Between requests white space is nothing that counts. */
+static void skip_space(struct client *client)
+{
+	if (client->is_kept && client->scanner.state == SCAN_BEFORE)
+		client->begin = client->scanned = client->end = 0;
+}
+
+/* Looks for the end of a request in what has been read. */
+static void client_scan(struct client *client)
+{
+	ptrdiff_t n = json_scanner_feed(
+		&client->scanner, client->text + client->scanned, client->end - client->scanned);
+
+	client->scanned = n < 0 ? client->end : client->scanned + (size_t)n;
+	if (n >= 0 || client->end - client->begin > API_REQUEST_MAX) {
+		client_request(client);
 		return;
-	limit_unsent(client);
-	if (loop_change(server->loop, client->fd, EPOLLOUT, handle) < 0)
-		client_close(client);
-}
-
-/* The reading is over. What else the client sends is not waited for, only that it goes. */
-static struct handle client_wait(struct client *client)
-{
-	struct handle handle = client_handle(client);
-
-	client->state = CLIENT_WAITING;
-	client_arm(client, API_IDLE_NS);
-	return handle;
-}
-
-/* The first `len` bytes are a request. */
-static void client_request(struct client *client, size_t len)
-{
-	struct api_server *server = client->server;
-	struct handle handle = client_wait(client);
-	char *text = client->text;
-
-	client->text = NULL;
-	api_request_handle(&server->requester, handle_pack(handle), text, len);
-	free(text);
-	if (client_find(server, handle) && client->state == CLIENT_WAITING &&
-		loop_change(server->loop, client->fd, 0, handle) < 0)
-		client_close(client);
-}
-
-/* `n` further bytes are behind the first client->len. */
-static void client_take(struct client *client, size_t n)
-{
-	ptrdiff_t end = json_scanner_feed(&client->scanner, client->text + client->len, n);
-	size_t len = client->len + (size_t)MAX(end, 0);
-
-	client->len += n;
-	if (end >= 0 && len <= API_REQUEST_MAX) {
-		client_request(client, len);
-	} else if (client->len > API_REQUEST_MAX) {
-		struct handle handle = client_wait(client);
-
-		api_request_too_large(&client->server->requester, handle_pack(handle));
-	} else {
-		bool scalar = client->scanner.state == SCAN_SCALAR;
-
-		client_arm(client, scalar ? API_SCALAR_NS : API_IDLE_NS);
 	}
+	skip_space(client);
+	client->state = CLIENT_READING;
+	client_arm(client, client->scanner.state == SCAN_SCALAR ? API_SCALAR_NS : API_IDLE_NS);
+	client_watch(client, EPOLLIN);
+}
+
+/* Room for at least one byte more. */
+static int make_room(struct client *client)
+{
+	size_t room = MIN(MAX(2 * client->room, (size_t)ROOM_MIN), (size_t)API_REQUEST_MAX + 1);
+	char *text;
+
+	if (client->begin > 0) {
+		client->end -= client->begin;
+		client->scanned -= client->begin;
+		memmove(client->text, client->text + client->begin, client->end);
+		client->begin = 0;
+	}
+	if (client->end < client->room)
+		return 0;
+	text = realloc(client->text, room);
+	if (!text)
+		return -ENOMEM;
+	client->server->n_room += room - client->room;
+	client->text = text;
+	client->room = room;
+	limit_others(client);
+	return 0;
+}
+
+static bool take_fd(struct client *client, int fd)
+{
+	if (client->n_fds == API_FDS_MAX) {
+		fd_close(&fd);
+		return false;
+	}
+	client->fds[client->n_fds++] = fd;
+	client->server->n_fds++;
+	return true;
+}
+
+/* Returns whether all of them were there, and have their place. */
+static bool take_fds(struct client *client, struct msghdr *message)
+{
+	bool all = !(message->msg_flags & MSG_CTRUNC);
+
+	client->n_old_fds = client->n_fds;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			all = take_fd(client, fd) && all;
+		}
+	}
+	limit_others(client);
+	return all;
+}
+
+static void client_end_of_file(struct client *client)
+{
+	if (client->is_kept && client->scanner.state == SCAN_BEFORE)
+		client_close(client);
+	else
+		client_request(client);
+}
+
+static void refuse_fds(struct client *client)
+{
+	struct api_reply reply;
+
+	api_request_too_many_fds(client->server->context, &reply);
+	client_reply(client, &reply);
+}
+
+static ssize_t receive(struct client *client, struct msghdr *message)
+{
+	struct iovec piece = {client->text + client->end, client->room - client->end};
+	ssize_t n;
+
+	message->msg_iov = &piece;
+	message->msg_iovlen = 1;
+	n = recvmsg(client->fd, message, MSG_CMSG_CLOEXEC);
+	return n < 0 ? -errno : n;
 }
 
 static void client_read(struct client *client)
 {
-	ssize_t n =
-		recv(client->fd, client->text + client->len, API_REQUEST_MAX + 1 - client->len, 0);
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(API_FDS_MAX * sizeof(int))];
+	} control;
+	struct msghdr message = {.msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t n = make_room(client);
 
+	if (n == 0)
+		n = receive(client, &message);
+	if (n == -EAGAIN || n == -EINTR)
+		return;
 	if (n < 0) {
-		if (errno != EAGAIN && errno != EINTR)
-			client_close(client);
+		client_close(client);
 		return;
 	}
 	client->heard_ns = client->server->loop->now_ns;
-	if (n > 0)
-		client_take(client, (size_t)n);
-	else
-		client_request(client, client->len);
+	if (!take_fds(client, &message)) {
+		refuse_fds(client);
+	} else if (n > 0) {
+		client->end += (size_t)n;
+		client_scan(client);
+	} else {
+		client_end_of_file(client);
+	}
 }
 
 void api_server_client_ready(struct api_server *server, struct handle handle, uint32_t events)
@@ -347,9 +541,8 @@ void api_server_client_ready(struct api_server *server, struct handle handle, ui
 	case CLIENT_WRITING:
 		client_write(client);
 		break;
-	case CLIENT_WAITING:
-		/* Watched for nothing, so it can only be EPOLLHUP or EPOLLERR. */
-		client_close(client);
+	case CLIENT_NEXT:
+		client_scan(client);
 		break;
 	case CLIENT_FREE:
 		break;
@@ -363,7 +556,7 @@ static struct client *client_slot(struct api_server *server)
 	for (size_t i = 0; i < API_CLIENTS_MAX; i++)
 		if (server->clients[i].state == CLIENT_FREE)
 			return &server->clients[i];
-	client = most_silent(server, false, NULL);
+	client = most_silent(server, is_any, NULL);
 	client_evict(client);
 	return client;
 }
@@ -377,9 +570,9 @@ static void client_open(struct api_server *server, int fd)
 	client->state = CLIENT_READING;
 	client->deadline.fire = client_deadline;
 	client->heard_ns = server->loop->now_ns;
-	client->text = malloc(API_REQUEST_MAX + 1);
+	client->events = EPOLLIN;
 	client_arm(client, API_IDLE_NS);
-	if (!client->text || loop_watch(server->loop, fd, EPOLLIN, client_handle(client)) < 0)
+	if (loop_watch(server->loop, fd, EPOLLIN, client_handle(client)) < 0)
 		client_close(client);
 }
 
@@ -410,10 +603,11 @@ int api_server_open(struct api_server **ret_server, const char *path)
 
 	if (!server)
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "API socket %s", path);
-	r = api_listener_open(&server->listener, path);
+	r = unix_listener_open(&server->listener, path);
 	if (r < 0) {
 		free(server);
-		return r;
+		return log_errno(
+			LOG_LEVEL_ERROR, r, "API socket %s%s", path, unix_listener_explain(r));
 	}
 	api_request_init();
 	for (size_t i = 0; i < API_RESERVE; i++)
@@ -431,8 +625,7 @@ int api_server_start(
 {
 	const struct handle handle = {.kind = HANDLE_API_LISTENER};
 
-	server->requester =
-		(struct api_requester){.context = context, .reply = client_reply, .owner = server};
+	server->context = context;
 	server->pause.fire = pause_fire;
 	server->loop = loop;
 	reserve_fill(server);
@@ -451,13 +644,17 @@ static void stop(struct api_server *server)
 
 void api_server_free(struct api_server *server)
 {
+	int r;
+
 	if (!server)
 		return;
 	if (server->loop)
 		stop(server);
 	while (reserve_spend(server))
 		;
-	api_listener_close(&server->listener);
+	r = unix_listener_close(&server->listener);
+	if (r < 0)
+		log_errno(LOG_LEVEL_WARNING, r, "API socket %s", server->listener.name);
 	free(server);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The API socket: slirp4netns's protocol (docs: netns-helper-api(7)). One JSON request per
- * connection, answered at the first complete value, then closed.
+ * The API socket: a superset of slirp4netns's protocol (docs: netns-helper-api(7)). One JSON
+ * request per connection, answered at the first complete value, then closed; or one after another,
+ * when the client asks for it.
  *
  * It never costs a packet: everything is non-blocking, a turn reads one piece from each client that
  * is ready, clients are bounded (the one that has been silent longest makes room), and each has a
@@ -10,6 +11,7 @@
 #pragma once
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,8 +20,10 @@
 #include "base/util.h"
 #include "forward/forward.h"
 
-/* A request has at most so many bytes, with what stands before it; slirp4netns's limit. */
-#define API_REQUEST_MAX 4095
+/* A request has at most so many bytes, with what stands before it. */
+#define API_REQUEST_MAX (1 << 20)
+/* And so many descriptors with it. */
+#define API_FDS_MAX     16
 #define API_CLIENTS_MAX 256
 /* How many clients at a time are served when the process has used up its descriptors. */
 #define API_RESERVE 8
@@ -28,15 +32,22 @@
 /* A number, `true` or a word of nonsense counts as complete after so long a silence. */
 #define API_SCALAR_NS NS_PER_SEC
 /* Replies that clients do not take are kept up to so many bytes together; then the client that has
- * been silent longest loses its. The longest single reply (65,536 rules) has 17 MB. */
+ * been silent longest loses its. The longest single reply (65,536 rules) has 30 MB. */
 #define API_UNSENT_MAX (UINT64_C(64) << 20)
+/* Likewise requests that are not complete, beyond a small one of each client, and descriptors that
+ * came with them. One client alone does not reach either limit. */
+#define API_UNREAD_MAX     (16 << 20)
+#define API_UNUSED_FDS_MAX 64
 
 struct api_server;
 
 /* What the requests need to know. */
 struct api_context {
 	struct forward *forward;
-	struct in_addr guest; /* the default guest_addr: N+100 */
+	struct in_addr guest; /* the default guest_addr: N+100, to be listed */
+	/* Of rules that do not say it: --forward-path, --lazy-listen. */
+	enum forward_path path;
+	bool lazy;
 	struct counters *counters;
 };
 

@@ -31,6 +31,8 @@
 	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
 	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
 	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
+	X(NEIGHBORS_ASKED, "neighbors_asked", "ARP requests, neighbour solicitations sent")   \
+	X(TCP_ARRIVED, "tcp_arrived", "clients of published ports for whom TCP was dialled")  \
 	X(TCP_REFUSED, "tcp_refused", "TCP connections refused for want of room")             \
 	X(TCP_HALF_OPEN, "tcp_half_open", "SYNs passed over: too many dials are under way")   \
 	X(TCP_STRAY, "tcp_stray", "TCP segments of no connection, answered with a reset")     \
@@ -58,6 +60,18 @@
 	X(WATCH_REPAIRED, "watch_repaired", "epoll entries that had to be made anew")         \
 	X(FORWARD_REFUSED, "forward_refused",                                                 \
 		"clients of published ports refused for want of descriptors")                 \
+	X(SPLICE_OPENED, "splice_opened", "clients of published ports that were spliced")     \
+	X(SPLICE_REFUSED, "splice_refused", "clients reset since the container refused")      \
+	X(SPLICE_FELL_BACK, "splice_fell_back", "clients that went over the tap instead")     \
+	X(SPLICE_NO_PIPE, "splice_no_pipe", "reads of bulk for which there was no pipe")      \
+	X(SPLICE_DRAINED, "splice_drained", "pipes whose bytes found no taker")               \
+	X(PUBLISH_UDP_CLIENTS, "publish_udp_clients", "clients of published UDP ports")       \
+	X(PUBLISH_UDP_EVICTED, "publish_udp_evicted",                                         \
+		"silent clients of published UDP ports that gave way to new ones")            \
+	X(PUBLISH_UDP_DROPPED, "publish_udp_dropped",                                         \
+		"UDP datagrams to published ports lost for want of a way")                    \
+	X(PUBLISH_UDP_REFUSED, "publish_udp_refused",                                         \
+		"UDP datagrams to published ports that the container refused")                \
 	X(API_REQUESTS, "api_requests", "requests answered on the API socket")                \
 	X(API_ERRORS, "api_errors", "requests answered with an error")                        \
 	X(API_EVICTED, "api_evicted", "silent API clients closed to make room or by timeout") \

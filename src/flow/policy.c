@@ -125,6 +125,46 @@ bool policy_on_link(const struct policy *policy, const struct ip_addr *addr)
 	return (ip_addr_v4(addr).s_addr & policy->netmask.s_addr) == policy->network.s_addr;
 }
 
+static bool is_network_itself(const struct policy *policy, const struct ip_addr *addr)
+{
+	return addr->family == AF_INET && ip_addr_v4(addr).s_addr == policy->network.s_addr;
+}
+
+static bool is_ours(const struct policy *policy, const struct ip_addr *addr)
+{
+	if (policy_is_gateway(policy, addr))
+		return true;
+	if (addr->family == AF_INET)
+		return ip_addr_v4(addr).s_addr == policy->dns.s_addr;
+	return IN6_ARE_ADDR_EQUAL(&addr->in6, &policy->dns6);
+}
+
+static bool is_guest(
+	const struct policy *policy, const struct ip_addr *addr, const struct ip_addr *guest)
+{
+	return ip_addr_equal(addr, guest) ||
+		(addr->family == AF_INET && ip_addr_v4(addr).s_addr == policy->guest.s_addr);
+}
+
+static bool is_link_local4(const struct ip_addr *addr)
+{
+	return addr->family == AF_INET && ntohl(ip_addr_v4(addr).s_addr) >> 16 == 0xa9fe;
+}
+
+struct ip_addr policy_client_name(
+	const struct policy *policy, const struct ip_addr *client, const struct ip_addr *guest)
+{
+	bool is_one_machine = client->family == guest->family && ip_addr_is_unicast(client) &&
+		policy_check(policy, client, IPPROTO_TCP) == POLICY_PASS &&
+		!policy_is_directed_broadcast(policy, client) && !is_network_itself(policy, client);
+
+	/* Of link-local addresses IPv6's do not pass. */
+	if (is_one_machine && !is_link_local4(client) && !is_ours(policy, client) &&
+		!is_guest(policy, client, guest))
+		return *client;
+	return policy_gateway(policy, guest->family);
+}
+
 const struct ip_addr *policy_source(const struct policy *policy, uint8_t family)
 {
 	if (family == AF_INET)

@@ -17,10 +17,11 @@ struct forward {
 	struct forward_backend *backend;
 	struct forward_rule **rules; /* in the order of their ids: a new one is the last */
 	size_t n_rules;
-	size_t n_allocated;
+	/* Those that have ports, by protocol, address and port. Their ranges are apart. */
+	struct forward_rule **by_port;
+	size_t n_by_port;
+	size_t n_allocated; /* of both */
 	uint64_t last_id;
-	/* How many rules have this host port: most are free, and need no look at all rules. */
-	uint32_t n_on_port[2][UINT16_MAX + 1];
 };
 
 const char *forward_proto_name(enum forward_proto proto)
@@ -65,40 +66,95 @@ static size_t lower_bound(const struct forward *forward, uint64_t id)
 
 static bool has_port(const struct forward_spec *spec)
 {
-	return spec->source != FORWARD_FROM_UNIX;
+	return spec->host_addr.family == AF_INET || spec->host_addr.family == AF_INET6;
 }
 
-static void count_ports(struct forward *forward, const struct forward_spec *spec, int by)
+static uint32_t last_port(const struct forward_spec *spec)
 {
-	for (uint32_t i = 0; has_port(spec) && i < spec->n_ports; i++)
-		forward->n_on_port[spec->proto][spec->host_port + i] += (uint32_t)by;
+	return (uint32_t)spec->host_port + spec->n_ports - 1;
 }
 
-static bool overlap(const struct forward_spec *a, const struct forward_spec *b)
+/* As memcmp(). */
+static int compare_socket(const struct forward_spec *a, const struct forward_spec *b)
 {
-	return has_port(a) && has_port(b) && a->proto == b->proto &&
-		a->host_port < b->host_port + b->n_ports &&
-		b->host_port < a->host_port + a->n_ports &&
-		ip_addr_equal(&a->host_addr, &b->host_addr);
+	if (a->proto != b->proto)
+		return a->proto < b->proto ? -1 : 1;
+	if (a->host_addr.family != b->host_addr.family)
+		return a->host_addr.family < b->host_addr.family ? -1 : 1;
+	return memcmp(&a->host_addr.in6, &b->host_addr.in6, sizeof(a->host_addr.in6));
+}
+
+static int compare_spec(const struct forward_spec *a, const struct forward_spec *b)
+{
+	int r = compare_socket(a, b);
+
+	return r ? r : (int)a->host_port - (int)b->host_port;
+}
+
+/* For qsort(3), over pointers into one array: its order decides between equals. */
+static int compare_order(const void *a, const void *b)
+{
+	const struct forward_spec *const *left = a, *const *right = b;
+	int r = compare_spec(*left, *right);
+
+	return r ? r : (*left > *right) - (*left < *right);
+}
+
+/* The index of the first rule in by_port that is not before `spec`. */
+static size_t port_bound(const struct forward *forward, const struct forward_spec *spec)
+{
+	size_t low = 0, high = forward->n_by_port;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare_spec(&forward->by_port[middle]->spec, spec) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* The first port of `spec` that a rule has already; 0: there is none. */
 static uint16_t taken_port(const struct forward *forward, const struct forward_spec *spec)
 {
-	bool maybe = false;
+	size_t i = port_bound(forward, spec);
+	const struct forward_spec *before = i > 0 ? &forward->by_port[i - 1]->spec : NULL;
+	const struct forward_spec *after =
+		i < forward->n_by_port ? &forward->by_port[i]->spec : NULL;
 
-	for (uint32_t i = 0; has_port(spec) && i < spec->n_ports; i++)
-		maybe = maybe || forward->n_on_port[spec->proto][spec->host_port + i];
-	for (size_t i = 0; maybe && i < forward->n_rules; i++)
-		if (overlap(spec, &forward->rules[i]->spec))
-			return MAX(spec->host_port, forward->rules[i]->spec.host_port);
+	if (before && compare_socket(before, spec) == 0 && last_port(before) >= spec->host_port)
+		return spec->host_port;
+	if (after && compare_socket(after, spec) == 0 && after->host_port <= last_port(spec))
+		return after->host_port;
+	return 0;
+}
+
+static void by_port_remove(struct forward *forward, const struct forward_rule *rule)
+{
+	size_t i = port_bound(forward, &rule->spec);
+
+	if (!has_port(&rule->spec))
+		return;
+	forward->n_by_port--;
+	memmove(&forward->by_port[i], &forward->by_port[i + 1],
+		(forward->n_by_port - i) * sizeof(struct forward_rule *));
+}
+
+static int grow(struct forward_rule ***rules, size_t n)
+{
+	struct forward_rule **grown = reallocarray(*rules, n, sizeof(struct forward_rule *));
+
+	if (!grown)
+		return -ENOMEM;
+	*rules = grown;
 	return 0;
 }
 
 static int make_room(struct forward *forward, size_t n)
 {
 	size_t wanted = MAX(forward->n_allocated, (size_t)ENTRIES_MIN);
-	struct forward_rule **rules;
 
 	if (n > FORWARD_RULES_MAX - forward->n_rules)
 		return -ENOSPC;
@@ -106,10 +162,8 @@ static int make_room(struct forward *forward, size_t n)
 		wanted *= 2;
 	if (wanted == forward->n_allocated)
 		return 0;
-	rules = reallocarray(forward->rules, wanted, sizeof(struct forward_rule *));
-	if (!rules)
+	if (grow(&forward->rules, wanted) < 0 || grow(&forward->by_port, wanted) < 0)
 		return -ENOMEM;
-	forward->rules = rules;
 	forward->n_allocated = wanted;
 	return 0;
 }
@@ -120,52 +174,151 @@ static void free_rule(struct forward_rule *rule)
 	free(rule);
 }
 
-/* ---- one rule ---- */
+/* ---- a set of specs ---- */
 
-static int log_failure(const struct forward *forward, const struct forward_spec *spec, int error)
+/* `sorted` are those of `specs` that have ports. */
+struct set {
+	struct forward_spec *specs;
+	size_t n;
+	struct forward_spec **sorted;
+	size_t n_sorted;
+};
+
+static int set_sort(struct set *set)
 {
-	char text[FORWARD_SPEC_TEXT_MAX];
+	set->sorted = malloc(MAX(set->n, (size_t)1) * sizeof(struct forward_spec *));
+	if (!set->sorted)
+		return -ENOMEM;
+	for (size_t i = 0; i < set->n; i++)
+		if (has_port(&set->specs[i]))
+			set->sorted[set->n_sorted++] = &set->specs[i];
+	qsort(set->sorted, set->n_sorted, sizeof(struct forward_spec *), compare_order);
+	return 0;
+}
 
-	forward_spec_format(spec, text);
-	return log_errno(LOG_LEVEL_WARNING, error, "%s: cannot publish %s",
-		forward->backend->ops->describe(forward->backend), text);
+/* Of several failures the one of the first spec is told. */
+static void note_taken(struct forward_failure *failure, size_t index, uint16_t port)
+{
+	if (failure->error && failure->index <= index)
+		return;
+	failure->error = -EADDRINUSE;
+	failure->index = index;
+	failure->port = port;
+	failure->field = "host_port";
+}
+
+/* Whether two of the set have a port in common: one's range begins within that which reaches
+ * farthest of those before it. The later in the set is to blame. */
+static void check_set(const struct set *set, struct forward_failure *ret_failure)
+{
+	const struct forward_spec *farthest = set->n_sorted ? set->sorted[0] : NULL;
+
+	for (size_t i = 1; i < set->n_sorted; i++) {
+		const struct forward_spec *spec = set->sorted[i];
+		bool same = compare_socket(farthest, spec) == 0;
+
+		if (same && spec->host_port <= last_port(farthest))
+			note_taken(ret_failure, (size_t)(MAX(farthest, spec) - set->specs),
+				spec->host_port);
+		if (!same || last_port(spec) > last_port(farthest))
+			farthest = spec;
+	}
+}
+
+static int check_taken(
+	const struct forward *forward, const struct set *set, struct forward_failure *ret_failure)
+{
+	check_set(set, ret_failure);
+	for (size_t i = 0; i < set->n_sorted; i++) {
+		uint16_t port = taken_port(forward, set->sorted[i]);
+
+		if (port)
+			note_taken(ret_failure, (size_t)(set->sorted[i] - set->specs), port);
+	}
+	return ret_failure->error;
 }
 
 /* The spec's belongings are the rule's when it is one. */
 static int add_one(
 	struct forward *forward, struct forward_spec *spec, struct forward_failure *ret_failure)
 {
-	struct forward_rule *rule;
+	struct forward_rule *rule = malloc(sizeof(*rule));
 	int r;
 
-	ret_failure->field = "host_port";
-	ret_failure->port = taken_port(forward, spec);
-	if (ret_failure->port)
-		return -EADDRINUSE;
-	ret_failure->port = spec->host_port;
-	rule = malloc(sizeof(*rule));
 	if (!rule)
 		return -ENOMEM;
+	ret_failure->field = "host_port";
+	ret_failure->port = has_port(spec) ? spec->host_port : 0;
 	*rule = (struct forward_rule){.id = forward->last_id + 1, .spec = *spec};
 	r = forward->backend->ops->bind(forward->backend, rule, ret_failure);
 	if (r < 0) {
+		spec->host_fd = rule->spec.host_fd;
 		free(rule);
 		return r;
 	}
-	*spec = (struct forward_spec){.host_fd = -1};
+	spec->host_path = spec->guest_path = NULL;
+	spec->host_fd = -1;
 	forward->last_id++;
 	forward->rules[forward->n_rules++] = rule;
-	count_ports(forward, &rule->spec, 1);
 	return 0;
 }
 
+/* Nobody was told its id, so the next rule can have it. */
 static void take_back_last(struct forward *forward)
 {
 	struct forward_rule *rule = forward->rules[--forward->n_rules];
 
+	forward->last_id--;
 	forward->backend->ops->unbind(forward->backend, rule, true);
-	count_ports(forward, &rule->spec, -1);
 	free_rule(rule);
+}
+
+/* The set's rules are the last ones. Two sorted rows become one, from behind. */
+static void by_port_merge(struct forward *forward, const struct set *set)
+{
+	struct forward_rule **new_rules = &forward->rules[forward->n_rules - set->n];
+	size_t i = forward->n_by_port, j = set->n_sorted;
+
+	while (j > 0) {
+		struct forward_rule *rule = new_rules[set->sorted[j - 1] - set->specs];
+
+		if (i > 0 && compare_spec(&forward->by_port[i - 1]->spec, &rule->spec) > 0) {
+			forward->by_port[i + j - 1] = forward->by_port[i - 1];
+			i--;
+		} else {
+			forward->by_port[i + --j] = rule;
+		}
+	}
+	forward->n_by_port += set->n_sorted;
+}
+
+static int add_set(
+	struct forward *forward, const struct set *set, struct forward_failure *ret_failure)
+{
+	size_t n_before = forward->n_rules;
+	int r = check_taken(forward, set, ret_failure);
+
+	for (size_t i = 0; r == 0 && i < set->n; i++) {
+		ret_failure->index = i;
+		r = add_one(forward, &set->specs[i], ret_failure);
+	}
+	if (r == 0)
+		by_port_merge(forward, set);
+	while (r < 0 && forward->n_rules > n_before)
+		take_back_last(forward);
+	return r;
+}
+
+static void log_failure(
+	const struct forward *forward, const struct set *set, const struct forward_failure *failure)
+{
+	const char *hint = forward_failure_hint(failure);
+	char text[FORWARD_SPEC_TEXT_MAX];
+
+	forward_spec_format(&set->specs[failure->index], text);
+	log_warning("%s: cannot publish %s (%s %u): %s%s%s",
+		forward->backend->ops->describe(forward->backend), text, failure->field,
+		failure->port, strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
 }
 
 /* ---- all of them ---- */
@@ -192,35 +345,32 @@ void forward_close_all(struct forward *forward)
 	while (forward->n_rules > 0) {
 		struct forward_rule *rule = forward->rules[--forward->n_rules];
 
-		count_ports(forward, &rule->spec, -1);
 		forward->backend->ops->unbind(forward->backend, rule, false);
 		free_rule(rule);
 	}
 	free(forward->rules);
-	forward->rules = NULL;
+	free(forward->by_port);
+	forward->rules = forward->by_port = NULL;
+	forward->n_by_port = 0;
 	forward->n_allocated = 0;
 }
 
 int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, uint64_t *ret_id,
 	struct forward_failure *ret_failure)
 {
-	uint64_t first_id = forward->last_id + 1;
+	struct set set = {.specs = specs, .n = n};
 	int r = make_room(forward, n);
 
-	*ret_failure = (struct forward_failure){0};
-	*ret_id = first_id;
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		ret_failure->index = i;
-		r = add_one(forward, &specs[i], ret_failure);
-		if (r < 0)
-			log_failure(forward, &specs[i], r);
-	}
+	*ret_failure = (struct forward_failure){.field = "rules"};
+	*ret_id = forward->last_id + 1;
+	if (r == 0)
+		r = set_sort(&set);
+	if (r == 0)
+		r = add_set(forward, &set, ret_failure);
 	ret_failure->error = r;
-	/* Nobody was told these ids, so the next rules can have them. */
-	while (r < 0 && forward->last_id >= first_id) {
-		take_back_last(forward);
-		forward->last_id--;
-	}
+	if (r < 0 && n > 0)
+		log_failure(forward, &set, ret_failure);
+	free(set.sorted);
 	for (size_t i = 0; i < n; i++)
 		forward_spec_done(&specs[i]);
 	return r;
@@ -237,28 +387,36 @@ int forward_remove(struct forward *forward, uint64_t id, bool close_connections)
 	forward->n_rules--;
 	memmove(&forward->rules[i], &forward->rules[i + 1],
 		(forward->n_rules - i) * sizeof(struct forward_rule *));
-	count_ports(forward, &rule->spec, -1);
+	by_port_remove(forward, rule);
 	forward->backend->ops->unbind(forward->backend, rule, close_connections);
 	free_rule(rule);
 	return 0;
 }
 
-static bool same_host_side(const struct forward_spec *a, const struct forward_spec *b)
+static uint64_t find_path(const struct forward *forward, const char *path)
 {
-	if (a->proto != b->proto || a->source != b->source)
-		return false;
-	if (a->source == FORWARD_FROM_UNIX)
-		return strcmp(a->host_path, b->host_path) == 0;
-	return a->host_port == b->host_port && a->n_ports == b->n_ports &&
-		ip_addr_equal(&a->host_addr, &b->host_addr);
+	for (size_t i = 0; i < forward->n_rules; i++) {
+		const char *other = forward->rules[i]->spec.host_path;
+
+		if (other && strcmp(other, path) == 0)
+			return forward->rules[i]->id;
+	}
+	return 0;
 }
 
 uint64_t forward_find(const struct forward *forward, const struct forward_spec *spec)
 {
-	for (size_t i = 0; i < forward->n_rules; i++)
-		if (same_host_side(&forward->rules[i]->spec, spec))
-			return forward->rules[i]->id;
-	return 0;
+	const struct forward_rule *rule;
+	size_t i;
+
+	if (!has_port(spec))
+		return find_path(forward, spec->host_path);
+	i = port_bound(forward, spec);
+	rule = i < forward->n_by_port ? forward->by_port[i] : NULL;
+	if (!rule || compare_spec(&rule->spec, spec) != 0 || rule->spec.n_ports != spec->n_ports ||
+		rule->spec.dual_stack != spec->dual_stack)
+		return 0;
+	return rule->id;
 }
 
 const struct forward_rule *forward_next(const struct forward *forward, uint64_t after_id)

@@ -6,9 +6,9 @@
  * Rules are owned here; the API only names them by id. Ids start at 1, grow by 1 with every rule
  * that was added, and are never used again.
  *
- * A rule of the same protocol, host address and port as another is refused here with -EADDRINUSE:
- * the kernel would only see it for TCP, and libslirp names listeners by these three. What else
- * collides (the wildcard with an address) the backend finds out.
+ * A rule that has a port in common with another of the same protocol and host address is refused
+ * here with -EADDRINUSE: the kernel would only see it for TCP, and libslirp names listeners by
+ * these three. What else collides (the wildcard with an address) the backend finds out.
  */
 #pragma once
 
@@ -48,18 +48,21 @@ struct forward_spec {
 	enum forward_proto proto;
 	enum forward_source source;
 	/* 0.0.0.0 is every IPv4 address, :: every IPv6 address, and with `dual_stack` every IPv4
-	 * address, too. Of FORWARD_FROM_FD what the socket is bound to. */
+	 * address, too. Of FORWARD_FROM_FD what the socket is bound to. AF_UNIX for unix sockets:
+	 * no ports then, host_port is 0 and n_ports 1. */
 	struct ip_addr host_addr;
 	bool dual_stack;
-	/* The first of n_ports in a row, host byte order, 1..65535. n_ports is 1 or more. */
+	/* The first of n_ports in a row, host byte order, 1..65535. n_ports is 1 or more. With
+	 * `guest_path` guest_port is 0. */
 	uint16_t host_port, guest_port;
 	uint16_t n_ports;
 	/* Family AF_UNSPEC: the guest's own, of host_addr's family: N+100, or the IPv6 address at
-	 * which the guest was last seen. */
+	 * which the guest was last seen. (AF_UNSPEC with `guest_path`, too.) 0.0.0.0 can be asked
+	 * for as well and means N+100. */
 	struct ip_addr guest_addr;
 	enum forward_path path;
 	bool lazy;        /* TCP: listens while something in the container does */
-	char *host_path;  /* FORWARD_FROM_UNIX */
+	char *host_path;  /* FORWARD_FROM_UNIX, and a passed unix socket's, if it has one */
 	int host_fd;      /* FORWARD_FROM_FD; -1: none */
 	char *guest_path; /* a unix socket of the host instead of the guest's address; NULL: none */
 };
@@ -71,6 +74,7 @@ void forward_spec_done(struct forward_spec *spec);
 struct forward_rule {
 	uint64_t id;
 	struct forward_spec spec; /* owned by the rule */
+	void *served;             /* the backend's own, from bind() to unbind() */
 };
 
 enum forward_state {
@@ -90,18 +94,24 @@ struct forward_status {
 struct forward_failure {
 	int error;     /* negative errno, 0: nothing */
 	size_t index;  /* of the spec in the set */
-	uint16_t port; /* the host's */
-	/* Which argument is to blame: "host_port", "host_addr", "guest_addr", "path", ... */
+	uint16_t port; /* the host's; 0: it has nothing to do with a port */
+	/* Which argument is to blame: "host_port", "host_addr", "guest_addr", "path", ..., "rules"
+	 * when it is all of them. */
 	const char *field;
 };
+
+/* "EADDRINUSE" of a positive errno; NULL for one that no socket call has. */
+const char *forward_errno_name(int error);
+/* What people can do about it, beyond what strerror(3) says; NULL: nothing to add. */
+const char *forward_failure_hint(const struct forward_failure *failure);
 
 struct forward_backend;
 
 struct forward_backend_ops {
 	/* Starts to serve the rule, all of its ports or none: 0 when it serves, a negative errno
-	 * (EADDRINUSE, EACCES, ...) when it cannot, *ret_failure has port and field then. `rule`
-	 * stays where it is until unbind(). The descriptor of FORWARD_FROM_FD is the backend's
-	 * when 0 is returned: it takes it out of the spec. */
+	 * (EADDRINUSE, EACCES, ...) when it cannot, *ret_failure has port and field then (before
+	 * the call they are host_port). `rule` stays where it is until unbind(). The descriptor of
+	 * FORWARD_FROM_FD is the backend's when 0 is returned: it takes it out of the spec. */
 	int (*bind)(struct forward_backend *backend, struct forward_rule *rule,
 		struct forward_failure *ret_failure);
 	/* Stops to serve it: the ports are free when this returns. Connections go on, or with
@@ -134,7 +144,8 @@ int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, u
 	struct forward_failure *ret_failure);
 /* 0 or -ENOENT when there is no such rule. */
 int forward_remove(struct forward *forward, uint64_t id, bool close_connections);
-/* The id of the rule with the same protocol, host address and host ports, 0: there is none. */
+/* The id of the rule with the same protocol, host address and host ports (all of them), or with the
+ * same host_path; 0: there is none. */
 uint64_t forward_find(const struct forward *forward, const struct forward_spec *spec);
 
 /* The rules in the order of their ids. The pointer is good until the next change. */

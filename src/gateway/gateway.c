@@ -16,11 +16,15 @@ struct visit {
 };
 
 void gateway_init(struct gateway *gateway, const struct policy *policy, struct egress *egress,
-	const struct siphash_key *key, struct counters *counters)
+	const struct loop *loop, const struct siphash_key *key, struct counters *counters)
 {
-	gateway->policy = policy;
-	gateway->egress = egress;
-	gateway->counters = counters;
+	*gateway = (struct gateway){
+		.next_hop.ops = &gateway_next_hop_ops,
+		.policy = policy,
+		.egress = egress,
+		.loop = loop,
+		.counters = counters,
+	};
 	neighbor_table_init(&gateway->neighbors, policy, key);
 }
 
@@ -32,12 +36,23 @@ static enum gateway_result drop(const struct visit *v, enum counter reason)
 
 static void learn(const struct visit *v, const struct ip_addr *addr, const struct eth_addr *mac)
 {
-	neighbor_learn(&v->gateway->neighbors, addr, mac, v->now_ns);
+	struct gateway *gateway = v->gateway;
+
+	if (neighbor_learn(&gateway->neighbors, addr, mac, v->now_ns) && gateway->heard)
+		gateway->heard(gateway->heard_arg, addr, mac);
 }
 
 static enum own_address own_address(const struct visit *v, const struct ip_addr *addr)
 {
 	return own_address_of(v->gateway->policy, addr);
+}
+
+/* Under which an address is answered for: clients' are reached through the gateway. */
+static struct eth_addr mac_of(const struct visit *v, const struct ip_addr *addr)
+{
+	const struct ip_addr gateway = policy_gateway(v->gateway->policy, addr->family);
+
+	return egress_mac(own_address(v, addr) == OWN_NONE ? &gateway : addr);
 }
 
 static const struct eth_header *eth_of(const struct visit *v)
@@ -50,6 +65,47 @@ static const void *transport(const struct visit *v)
 	return v->frame + v->packet->transport_offset;
 }
 
+/* ---- where the guest is ---- */
+
+static bool is_guests(const struct gateway *gateway, const struct in6_addr *addr)
+{
+	const struct ip_addr whole = ip_addr_of_v6(addr);
+
+	return policy_check(gateway->policy, &whole, IPPROTO_NONE) == POLICY_PASS &&
+		ip_addr_is_unicast(&whole) && own_address_of(gateway->policy, &whole) == OWN_NONE;
+}
+
+static bool is_on_link6(const struct gateway *gateway, const struct in6_addr *addr)
+{
+	const struct ip_addr whole = ip_addr_of_v6(addr);
+
+	return policy_on_link(gateway->policy, &whole);
+}
+
+/* Who is not of our network may be a container behind the guest. */
+static void note_guest6(struct gateway *gateway, const struct in6_addr *addr)
+{
+	if (is_guests(gateway, addr) &&
+		(is_on_link6(gateway, addr) || !is_on_link6(gateway, &gateway->guest6)))
+		gateway->guest6 = *addr;
+}
+
+void gateway_saw(struct gateway *gateway, const struct packet *packet)
+{
+	const struct in6_addr *src = &packet->src.in6;
+
+	if (packet->src.family != AF_INET6 || IN6_ARE_ADDR_EQUAL(src, &gateway->last6))
+		return;
+	gateway->last6 = *src;
+	note_guest6(gateway, src);
+}
+
+bool gateway_guest6(const struct gateway *gateway, struct in6_addr *ret)
+{
+	*ret = gateway->guest6;
+	return !IN6_IS_ADDR_UNSPECIFIED(ret);
+}
+
 /* Nobody is to believe a neighbour that says it had an address of ours. */
 static enum gateway_result passed_unless_ours(const struct visit *v, const struct ip_addr *addr)
 {
@@ -58,11 +114,19 @@ static enum gateway_result passed_unless_ours(const struct visit *v, const struc
 
 /* ---- ARP ---- */
 
+/* RFC 1027. Whoever probes (RFC 5227 2.1.1) or announces may have the address. */
+static bool is_asked_for_client(const struct visit *v, const struct arp_header *request)
+{
+	return be32_get(request->sender_protocol) != 0 &&
+		be32_get(request->sender_protocol) != be32_get(request->target_protocol) &&
+		gateway_is_claimed(v->gateway, &v->packet->dst);
+}
+
 /* Also a probe (RFC 5227 2.1.1) and whoever announces an address of ours: there is a conflict, and
  * this says so. */
 static void answer_arp(const struct visit *v, const struct arp_header *request)
 {
-	struct eth_addr mac = egress_mac(&v->packet->dst);
+	struct eth_addr mac = mac_of(v, &v->packet->dst);
 	uint8_t reply[ARP_FRAME_LEN];
 
 	arp_build_reply(reply, request, &mac);
@@ -78,7 +142,7 @@ static enum gateway_result visit_arp(const struct visit *v)
 	learn(v, &v->packet->src, &arp->sender_hardware);
 	if (be16_get(arp->opcode) == ARP_REPLY)
 		return passed_unless_ours(v, &v->packet->src);
-	if (own_address(v, &v->packet->dst) != OWN_NONE) {
+	if (own_address(v, &v->packet->dst) != OWN_NONE || is_asked_for_client(v, arp)) {
 		answer_arp(v, arp);
 		return GATEWAY_TAKEN;
 	}
@@ -107,13 +171,14 @@ static void advertise(const struct visit *v, const struct ip_addr *target, enum 
 	bool is_dad = IN6_IS_ADDR_UNSPECIFIED(&v->packet->src.in6);
 	struct egress_head head = {
 		.dst_mac = is_dad ? all_nodes_mac : eth_of(v)->src,
-		.src_mac = egress_mac(target),
+		.src_mac = mac_of(v, target),
 		.src = *target,
 		.dst = is_dad ? ip_addr_of_v6(&all_nodes) : v->packet->src,
 		.ttl = NDP_HOP_LIMIT,
 	};
-	uint32_t flags =
-		NDP_OVERRIDE | (own == OWN_GATEWAY ? NDP_ROUTER : 0) | (is_dad ? 0 : NDP_SOLICITED);
+	/* Not of a client's: it may come to be on the link (RFC 4861 7.2.8). */
+	uint32_t flags = (own != OWN_NONE ? NDP_OVERRIDE : 0) |
+		(own == OWN_GATEWAY ? NDP_ROUTER : 0) | (is_dad ? 0 : NDP_SOLICITED);
 	struct ndp_advertisement message;
 	const struct iovec iov = {&message, sizeof(message)};
 
@@ -127,12 +192,15 @@ static enum gateway_result visit_neighbor_solicitation(const struct visit *v)
 {
 	struct ip_addr target = target_of(v);
 	enum own_address own = own_address(v, &target);
+	bool is_dad = IN6_IS_ADDR_UNSPECIFIED(&v->packet->src.in6);
 	struct eth_addr mac;
 
 	if (ndp_link_address(v->frame, v->packet, NDP_OPTION_SOURCE, &mac))
 		learn(v, &v->packet->src, &mac);
-	if (own != OWN_NONE)
+	if (own != OWN_NONE || (!is_dad && gateway_is_claimed(v->gateway, &target)))
 		advertise(v, &target, own);
+	else if (is_dad)
+		note_guest6(v->gateway, &target.in6);
 	return GATEWAY_TAKEN;
 }
 
@@ -143,6 +211,7 @@ static enum gateway_result visit_neighbor_advertisement(const struct visit *v)
 
 	if (ndp_link_address(v->frame, v->packet, NDP_OPTION_TARGET, &mac))
 		learn(v, &target, &mac);
+	note_guest6(v->gateway, &target.in6);
 	return passed_unless_ours(v, &target);
 }
 

@@ -97,17 +97,18 @@ static bool can_be_neighbor(const struct policy *policy, const struct ip_addr *a
 	return is_unicast && own_address_of(policy, addr) == OWN_NONE;
 }
 
-void neighbor_learn(struct neighbor_table *table, const struct ip_addr *addr,
+bool neighbor_learn(struct neighbor_table *table, const struct ip_addr *addr,
 	const struct eth_addr *mac, int64_t now_ns)
 {
 	struct neighbor *neighbor;
 
 	if (!mac_is_unicast(mac) || !can_be_neighbor(table->policy, addr))
-		return;
+		return false;
 	neighbor = find(table, addr);
 	if (!neighbor)
 		neighbor = add(table, addr);
 	neighbor->mac = *mac;
 	neighbor->heard_ns = now_ns;
 	touch(table, neighbor);
+	return true;
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/list.h"
@@ -40,8 +41,8 @@ void neighbor_table_init(
 	struct neighbor_table *table, const struct policy *policy, const struct siphash_key *key);
 
 /* `addr` spoke, or was spoken of, as being at `mac`. What no neighbour can have is not believed:
- * addresses of ours, of groups, of this host (loopback), group MACs. */
-void neighbor_learn(struct neighbor_table *table, const struct ip_addr *addr,
+ * addresses of ours, of groups, of this host (loopback), group MACs. Returns whether it is. */
+bool neighbor_learn(struct neighbor_table *table, const struct ip_addr *addr,
 	const struct eth_addr *mac, int64_t now_ns);
 
 /* NULL: not heard of. Good until the next neighbor_learn(). */

@@ -36,11 +36,20 @@ struct host_bind {
 	bool paused;     /* bound, and not listening: tcp_listen_resume() */
 };
 
-/* Who has connected, and to which address of ours. IPv4 addresses are of family AF_INET, however
- * the listener got them; a client of a unix socket has family AF_UNIX and nothing else. */
+/* Who has connected. IPv4 addresses are of family AF_INET, however the listener got them; a client
+ * of a unix socket has family AF_UNIX and nothing else. */
 struct host_client {
-	struct ip_addr peer, local;
-	uint16_t peer_port, local_port;
+	struct ip_addr peer;
+	uint16_t peer_port;
+};
+
+/* What a socket is that somebody else has made and bound. */
+struct host_socket {
+	int type;            /* SOCK_STREAM, SOCK_DGRAM, ... */
+	struct ip_addr addr; /* family AF_UNIX and others: nothing else */
+	uint16_t port;       /* 0: it is not bound */
+	bool dual_stack;     /* IPv4 clients come to an IPv6 address, too */
+	bool is_listening;
 };
 
 /* Why a dial failed, as precisely as the kernel knows. */
@@ -63,6 +72,8 @@ struct host_dgram {
 	uint8_t ttl, group_ttl, tos; /* 0: the kernel's default */
 	bool dont_fragment;
 	bool no_runs; /* the kernel or the device does not cut runs for this one: they go singly */
+	bool is_dual; /* of family AF_INET6, and IPv4 peers come, too */
+	bool is_shared; /* others may have copies of the descriptor */
 	/* Entries to come in the error queue that say a second time what one of them says. */
 	uint8_t n_repeated_errors;
 	/* Datagrams of runs of which others were sent, and which were not: added up for the
@@ -120,6 +131,10 @@ struct host_dgram_error {
 	uint8_t icmp_family, icmp_type, icmp_code; /* as in struct host_error */
 	uint32_t mtu;                              /* of the path, with EMSGSIZE */
 	struct ip_addr offender;                   /* who says so; family 0: this host */
+	/* Of a published port: to which address of ours; family 0: not said. And the interface of
+	 * a link-local `addr`. */
+	struct ip_addr local;
+	uint32_t scope;
 	size_t quote_len;
 	/* The first bytes of what was in `data`: behind UDP's header, or from the ICMP header on,
 	 * which then has the kernel's id. */
@@ -148,16 +163,21 @@ struct host_ops {
 	bool (*is_connected)(struct host *host, int fd);
 	/* listen(2); on a socket that listens it changes the backlog only. */
 	int (*listen)(struct host *host, int fd, int backlog);
+	/* 0 or a negative errno: -ENOTSOCK, -EBADF. */
+	int (*describe)(struct host *host, int fd, struct host_socket *ret);
 	/* A listener for TCP with the largest backlog, watched level-triggered for EPOLLIN; its
-	 * descriptor or a negative errno. */
+	 * descriptor or a negative errno. With `paused` it is bound only, and not watched. */
 	int (*tcp_listen)(struct host *host, const struct host_bind *bind, struct handle handle);
 	/* Stops listening and keeps the port: clients are refused, nobody else can have it.
-	 * Connections that were accepted go on. And begins again. 0 or a negative errno. */
+	 * Connections that were accepted go on, those that wait to be are reset. And begins again.
+	 * It is watched while it listens. 0 or a negative errno, and all is as before. */
 	int (*tcp_listen_pause)(struct host *host, int fd);
-	int (*tcp_listen_resume)(struct host *host, int fd);
+	int (*tcp_listen_resume)(struct host *host, int fd, struct handle handle);
 	/* A client, not watched yet: its descriptor, -EAGAIN when none waits, or another negative
 	 * errno (-EMFILE: refuse()). */
 	int (*tcp_accept)(struct host *host, int fd, struct host_client *ret);
+	/* Once more who an accepted client is; 0 or a negative errno when it is gone. */
+	int (*tcp_client)(struct host *host, int fd, struct host_client *ret);
 	/* What tcp_dial() does to a connection of its own, done to an accepted one: it is watched
 	 * with `handle`, edge-triggered. 0 or a negative errno. */
 	int (*tcp_adopt)(struct host *host, int fd, struct handle handle);
@@ -194,6 +214,12 @@ struct host_ops {
 	 * EPOLLERR. *ret is ready to use. 0 or a negative errno: -EACCES for a ping socket that
 	 * net.ipv4.ping_group_range forbids, -EMFILE, ... */
 	int (*dgram_open)(struct host *host, const struct host_dgram_config *config,
+		struct handle handle, struct host_dgram *ret);
+	/* Likewise of a socket that there is: one that somebody else has bound (`published`: where
+	 * is not looked at), or one of another namespace. With 0 it is
+	 * dgram_close()'s to close, else the caller's still. -EPROTOTYPE:
+	 * it is none of that family and protocol. */
+	int (*dgram_adopt)(struct host *host, int fd, const struct host_dgram_config *config,
 		struct handle handle, struct host_dgram *ret);
 	void (*dgram_close)(struct host *host, struct host_dgram *dgram);
 	/* Sends up to HOST_BATCH_MAX in their order, each with its ttl, tos and dont_fragment.

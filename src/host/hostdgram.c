@@ -3,9 +3,11 @@
 #include <time.h> /* what <linux/errqueue.h> needs */
 
 #include <linux/errqueue.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +32,25 @@
 
 _Static_assert(IP_PMTUDISC_DONT == IPV6_PMTUDISC_DONT && IP_PMTUDISC_DO == IPV6_PMTUDISC_DO,
 	"one value for both families");
+
+/* IPv4's is v4-mapped at a dual-stack socket. */
+static struct ip_addr addr_of_v6(const struct in6_addr *in6)
+{
+	struct ip_addr addr = ip_addr_of_v6(in6);
+
+	if (IN6_IS_ADDR_V4MAPPED(in6))
+		addr.family = AF_INET;
+	return addr;
+}
+
+static struct ip_addr addr_of(const union host_sockaddr *sa)
+{
+	if (sa->any.sa_family == AF_INET)
+		return ip_addr_of_v4(sa->in.sin_addr);
+	if (sa->any.sa_family == AF_INET6)
+		return addr_of_v6(&sa->in6.sin6_addr);
+	return (struct ip_addr){0};
+}
 
 /* ---- opening and closing ---- */
 
@@ -57,37 +78,64 @@ static void set_options4(int fd)
 
 static void set_options6(int fd)
 {
-	set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
 }
 
-static void set_options(
-	const struct hostsock *hostsock, int fd, const struct host_dgram_config *config)
+/* Of a socket with IPv4 peers as v4-mapped addresses the kernel tells IPv6's, too. */
+static void ask_for_local(int fd, uint8_t family)
 {
-	if (config->family == AF_INET)
-		set_options4(fd);
+	if (family == AF_INET)
+		set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
 	else
+		set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+}
+
+static void set_options(const struct hostsock *hostsock, int fd,
+	const struct host_dgram_config *config, bool is_dual)
+{
+	if (config->family == AF_INET || is_dual)
+		set_options4(fd);
+	if (config->family == AF_INET6)
 		set_options6(fd);
+	if (config->published)
+		ask_for_local(fd, config->family);
 	set_option(fd, SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES);
 	set_option(fd, SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES);
 	if (config->protocol == IPPROTO_UDP && hostsock->features & HOSTSOCK_UDP_GRO)
 		set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
 }
 
-/* A port, or an id, is the kernel's random choice: here, or with the first datagram. */
-static int set_ends(int fd, const struct host_dgram_config *config)
+static int bind_to(int fd, const struct ip_addr *addr, uint16_t port)
+{
+	union host_sockaddr sa;
+	socklen_t len = sockaddr_of(addr, port, &sa);
+
+	return bind(fd, &sa.any, len) < 0 ? -errno : 0;
+}
+
+/* A port, or an id, is the kernel's random choice, where none is given: here, or with the first
+ * datagram. */
+static int set_source(int fd, const struct host_dgram_config *config)
+{
+	const struct host_bind *published = config->published;
+
+	if (config->family == AF_INET6)
+		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !(published && published->dual_stack));
+	if (published)
+		return bind_to(fd, &published->addr, published->port);
+	if (config->from && config->from->family == config->family)
+		return bind_to(fd, config->from, 0);
+	return 0;
+}
+
+static int set_peer(int fd, const struct host_dgram_config *config)
 {
 	union host_sockaddr sa;
 	socklen_t len;
 
-	if (config->from && config->from->family == config->family) {
-		len = sockaddr_of(config->from, 0, &sa);
-		if (bind(fd, &sa.any, len) < 0)
-			return -errno;
-	}
 	if (!config->peer)
 		return 0;
 	len = sockaddr_of(config->peer, config->peer_port, &sa);
@@ -96,32 +144,91 @@ static int set_ends(int fd, const struct host_dgram_config *config)
 	return connect(fd, &sa.any, len) < 0 ? -errno : 0;
 }
 
-int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
+static int option_of(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, level, name, &value, &len) < 0 ? -1 : value;
+}
+
+/* A namespace whose lo is down loses what goes to its own addresses, and says nothing. */
+static int check_lo(int fd, const struct host_dgram_config *config)
+{
+	union host_sockaddr sa;
+	socklen_t len = sizeof(sa);
+	struct ifreq lo = {.ifr_name = "lo"};
+	struct ip_addr own;
+
+	if (!config->peer || getsockname(fd, &sa.any, &len) < 0)
+		return 0;
+	own = addr_of(&sa);
+	if (!ip_addr_equal(&own, config->peer) || ioctl(fd, SIOCGIFFLAGS, &lo) < 0)
+		return 0;
+	return lo.ifr_flags & IFF_UP ? 0 : -ENETDOWN;
+}
+
+static int check_kind(int fd, const struct host_dgram_config *config)
+{
+	if (option_of(fd, SOL_SOCKET, SO_TYPE) != SOCK_DGRAM ||
+		option_of(fd, SOL_SOCKET, SO_DOMAIN) != config->family ||
+		option_of(fd, SOL_SOCKET, SO_PROTOCOL) != config->protocol)
+		return -EPROTOTYPE;
+	return 0;
+}
+
+int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_config *config,
 	struct handle handle, struct host_dgram *ret)
 {
 	struct hostsock *hostsock = hostsock_of(host);
-	cleanup_fd int fd = open_socket(config);
-	int r;
+	bool is_dual = false;
+	int r = check_kind(fd, config);
 
-	if (fd < 0)
-		return fd;
-	set_options(hostsock, fd, config);
-	r = set_ends(fd, config);
+	if (r < 0)
+		return r;
+	if (config->family == AF_INET6 && config->published)
+		is_dual = option_of(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+	set_options(hostsock, fd, config, is_dual);
+	r = set_peer(fd, config);
+	if (r == 0)
+		r = check_lo(fd, config);
 	if (r == 0)
 		r = loop_watch(hostsock->loop, fd, DGRAM_EVENTS, handle);
 	if (r < 0)
 		return r;
 	*ret = (struct host_dgram){
-		.fd = fd_take(&fd),
+		.fd = fd,
 		.family = config->family,
 		.no_runs = !(hostsock->features & HOSTSOCK_UDP_SEGMENT),
+		.is_dual = is_dual,
+		.is_shared = true,
 	};
 	return 0;
 }
 
-/* Closing takes it out of the epoll set: nobody else has a copy. */
+int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret)
+{
+	cleanup_fd int fd = open_socket(config);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = set_source(fd, config);
+	if (r == 0)
+		r = hostsock_dgram_adopt(host, fd, config, handle, ret);
+	if (r < 0)
+		return r;
+	fd_take(&fd);
+	ret->is_shared = false;
+	return 0;
+}
+
+/* Closing takes it out of the epoll set, if nobody else has a copy. */
 void hostsock_dgram_close(struct host *host, struct host_dgram *dgram)
 {
+	if (dgram->is_shared)
+		loop_unwatch(hostsock_of(host)->loop, dgram->fd);
 	fd_close(&dgram->fd);
 }
 
@@ -133,9 +240,10 @@ struct place {
 	size_t offset;
 };
 
-union run_control {
+/* The segment of a run, and the source address. */
+union send_control {
 	struct cmsghdr header;
-	uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+	uint8_t bytes[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 /* What one system call takes; a run is one message, or one for each of its datagrams. */
@@ -145,7 +253,7 @@ struct outgoing {
 	struct mmsghdr messages[HOST_BATCH_MAX];
 	struct iovec iov[HOST_BATCH_MAX];
 	union host_sockaddr names[HOST_BATCH_MAX];
-	union run_control controls[HOST_BATCH_MAX];
+	union send_control controls[HOST_BATCH_MAX];
 };
 
 static bool has_same_options(const struct host_datagram *a, const struct host_datagram *b)
@@ -159,38 +267,37 @@ static bool is_run(const struct host_datagram *datagram)
 	return datagram->segment && datagram->len > datagram->segment;
 }
 
+/* Of IPv4 peers, and of IPv6's: a dual-stack socket has both. */
+static void set_both(const struct host_dgram *dgram, int name4, int name6, int value)
+{
+	if (dgram->family == AF_INET || dgram->is_dual)
+		set_option(dgram->fd, IPPROTO_IP, name4, value);
+	if (dgram->family == AF_INET6)
+		set_option(dgram->fd, IPPROTO_IPV6, name6, value);
+}
+
 static void set_hops(struct host_dgram *dgram, bool is_to_group, uint8_t ttl)
 {
-	bool is4 = dgram->family == AF_INET;
-	int value = ttl ? ttl : -1, name;
+	int value = ttl ? ttl : -1;
 
 	if (is_to_group) {
-		name = is4 ? IP_MULTICAST_TTL : IPV6_MULTICAST_HOPS;
+		set_both(dgram, IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS, value);
 		dgram->group_ttl = ttl;
 	} else {
-		name = is4 ? IP_TTL : IPV6_UNICAST_HOPS;
+		set_both(dgram, IP_TTL, IPV6_UNICAST_HOPS, value);
 		dgram->ttl = ttl;
 	}
-	set_option(dgram->fd, is4 ? IPPROTO_IP : IPPROTO_IPV6, name, value);
 }
 
 static void set_traffic_class(struct host_dgram *dgram, uint8_t tos)
 {
-	if (dgram->family == AF_INET)
-		set_option(dgram->fd, IPPROTO_IP, IP_TOS, tos);
-	else
-		set_option(dgram->fd, IPPROTO_IPV6, IPV6_TCLASS, tos);
+	set_both(dgram, IP_TOS, IPV6_TCLASS, tos);
 	dgram->tos = tos;
 }
 
 static void set_dont_fragment(struct host_dgram *dgram, bool on)
 {
-	int value = on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT;
-
-	if (dgram->family == AF_INET)
-		set_option(dgram->fd, IPPROTO_IP, IP_MTU_DISCOVER, value);
-	else
-		set_option(dgram->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, value);
+	set_both(dgram, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
 	dgram->dont_fragment = on;
 }
 
@@ -206,21 +313,60 @@ static void set_options_for(struct host_dgram *dgram, const struct host_datagram
 		set_dont_fragment(dgram, datagram->dont_fragment);
 }
 
-static void set_segment(union run_control *control, struct msghdr *message, uint16_t segment)
+static void add_control(struct msghdr *message, int level, int type, const void *value, size_t len)
 {
-	control->header = (struct cmsghdr){
-		.cmsg_len = CMSG_LEN(sizeof(segment)),
-		.cmsg_level = IPPROTO_UDP,
-		.cmsg_type = UDP_SEGMENT,
-	};
-	memcpy(CMSG_DATA(&control->header), &segment, sizeof(segment));
-	message->msg_control = control;
-	message->msg_controllen = sizeof(*control);
+	struct cmsghdr *c = (void *)((uint8_t *)message->msg_control + message->msg_controllen);
+
+	*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(len), .cmsg_level = level, .cmsg_type = type};
+	memcpy(CMSG_DATA(c), value, len);
+	message->msg_controllen += CMSG_SPACE(len);
+}
+
+/* As IPv4's own, or v4-mapped, by the socket's family. */
+static void add_local(const struct host_dgram *dgram, struct msghdr *message,
+	const struct host_datagram *datagram)
+{
+	if (dgram->family == AF_INET) {
+		const struct in_pktinfo info = {.ipi_spec_dst = ip_addr_v4(&datagram->local)};
+
+		add_control(message, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+	} else {
+		const struct in6_pktinfo info = {
+			.ipi6_addr = datagram->local.in6, .ipi6_ifindex = datagram->scope};
+
+		add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+	}
+}
+
+static void add_controls(const struct host_dgram *dgram, struct msghdr *message,
+	union send_control *room, const struct host_datagram *datagram, bool as_run)
+{
+	if (!as_run && !datagram->local.family)
+		return;
+	message->msg_control = room;
+	if (as_run)
+		add_control(message, IPPROTO_UDP, UDP_SEGMENT, &datagram->segment,
+			sizeof(datagram->segment));
+	if (datagram->local.family)
+		add_local(dgram, message, datagram);
+}
+
+static void set_name(const struct host_dgram *dgram, struct msghdr *message,
+	union host_sockaddr *name, const struct host_datagram *datagram)
+{
+	if (!datagram->addr.family)
+		return;
+	message->msg_name = name;
+	message->msg_namelen = dgram->is_dual
+		? sockaddr_of_v6(&datagram->addr.in6, datagram->port, name)
+		: sockaddr_of(&datagram->addr, datagram->port, name);
+	if (name->any.sa_family == AF_INET6)
+		name->in6.sin6_scope_id = datagram->scope;
 }
 
 /* `len` bytes from where the next message begins. */
-static void add_message(
-	struct outgoing *out, const struct host_datagram *datagram, size_t len, bool as_run)
+static void add_message(struct outgoing *out, const struct host_dgram *dgram,
+	const struct host_datagram *datagram, size_t len, bool as_run)
 {
 	unsigned int i = out->n++;
 	struct msghdr *message = &out->messages[i].msg_hdr;
@@ -228,12 +374,8 @@ static void add_message(
 	*message = (struct msghdr){.msg_iov = &out->iov[i], .msg_iovlen = 1};
 	out->iov[i] =
 		(struct iovec){.iov_base = datagram->data + out->places[i].offset, .iov_len = len};
-	if (datagram->addr.family) {
-		message->msg_name = &out->names[i];
-		message->msg_namelen = sockaddr_of(&datagram->addr, datagram->port, &out->names[i]);
-	}
-	if (as_run)
-		set_segment(&out->controls[i], message, datagram->segment);
+	set_name(dgram, message, &out->names[i], datagram);
+	add_controls(dgram, message, &out->controls[i], datagram, as_run);
 }
 
 /* As many as one call takes from `at` on, with the same options. */
@@ -252,7 +394,7 @@ static void gather(struct outgoing *out, const struct host_dgram *dgram,
 			break;
 		if (is_run(next) && dgram->no_runs)
 			len = MIN(len, next->segment);
-		add_message(out, next, len, is_run(next) && !dgram->no_runs);
+		add_message(out, dgram, next, len, is_run(next) && !dgram->no_runs);
 		at.offset += len;
 		if (at.offset == next->len)
 			at = (struct place){.index = at.index + 1};
@@ -320,7 +462,7 @@ static int send_from(
 			*at = out.places[r];
 			was_partial = (unsigned int)r < out.n;
 			repeats = 0;
-		} else if (out.messages[0].msg_hdr.msg_control && refuses_runs(r)) {
+		} else if (is_run(first) && !dgram->no_runs && refuses_runs(r)) {
 			dgram->no_runs = true;
 			was_partial = false; /* that left nothing in the error queue */
 		} else if (repeats++ == REPEATS_MAX || !may_be_of_another(r, first)) {
@@ -356,10 +498,10 @@ int hostsock_dgram_send(
 
 /* ---- receiving ---- */
 
-/* TTL, TOS and segment, each an int at most. */
+/* TTL, TOS and segment, each an int at most, and where it came to. */
 union receive_control {
 	struct cmsghdr header;
-	uint8_t bytes[3 * CMSG_SPACE(sizeof(int))];
+	uint8_t bytes[3 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 struct incoming {
@@ -405,11 +547,46 @@ static int receive(int fd, struct incoming *in, int n)
 	return n == 1 ? 1 : (int)r;
 }
 
+static uint16_t port_of(const union host_sockaddr *sa)
+{
+	/* At the same place in both families. */
+	return ntohs(sa->in.sin_port);
+}
+
+/* Of a link-local peer, whom nobody else's interface knows. */
+static uint32_t scope_of(const union host_sockaddr *sa)
+{
+	return sa->any.sa_family == AF_INET6 ? sa->in6.sin6_scope_id : 0;
+}
+
+/* The address from which to answer. What came to a group has none. False: it is something else. */
+static bool read_local(const struct cmsghdr *c, bool is_error, struct ip_addr *ret)
+{
+	struct in_pktinfo info4;
+	struct in6_pktinfo info6;
+
+	if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+		memcpy(&info4, CMSG_DATA(c), sizeof(info4));
+		/* Of errors the kernel says only where they came to. */
+		*ret = ip_addr_of_v4(is_error ? info4.ipi_addr : info4.ipi_spec_dst);
+	} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+		memcpy(&info6, CMSG_DATA(c), sizeof(info6));
+		*ret = addr_of_v6(&info6.ipi6_addr);
+	} else {
+		return false;
+	}
+	if (!ip_addr_is_unicast(ret))
+		ret->family = 0;
+	return true;
+}
+
 static void read_control(const struct cmsghdr *c, struct host_datagram *datagram)
 {
 	/* IPv4's TOS is one byte, all else an int. */
 	int value = *CMSG_DATA(c);
 
+	if (read_local(c, false, &datagram->local))
+		return;
 	if (c->cmsg_len >= CMSG_LEN(sizeof(value)))
 		memcpy(&value, CMSG_DATA(c), sizeof(value));
 	if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL)
@@ -425,21 +602,6 @@ static void read_control(const struct cmsghdr *c, struct host_datagram *datagram
 		datagram->segment = (uint16_t)value;
 }
 
-static struct ip_addr addr_of(const union host_sockaddr *sa)
-{
-	if (sa->any.sa_family == AF_INET)
-		return ip_addr_of_v4(sa->in.sin_addr);
-	if (sa->any.sa_family == AF_INET6)
-		return ip_addr_of_v6(&sa->in6.sin6_addr);
-	return (struct ip_addr){0};
-}
-
-static uint16_t port_of(const union host_sockaddr *sa)
-{
-	/* At the same place in both families. */
-	return ntohs(sa->in.sin_port);
-}
-
 static void read_message(
 	struct mmsghdr *message, const union host_sockaddr *name, struct host_datagram *ret)
 {
@@ -448,6 +610,7 @@ static void read_message(
 	*ret = (struct host_datagram){
 		.addr = addr_of(name),
 		.port = port_of(name),
+		.scope = scope_of(name),
 		.data = header->msg_iov->iov_base,
 		.len = message->msg_len,
 	};
@@ -501,17 +664,23 @@ struct error_message {
 		struct cmsghdr header;
 		uint8_t bytes[CMSG_SPACE(sizeof(struct sock_extended_err) +
 				      sizeof(union host_sockaddr)) +
-			2 * CMSG_SPACE(sizeof(int))]; /* TTL and TOS of the ICMP error come, too */
+			/* Of the ICMP error come TTL, TOS and where it came to, too. */
+			2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 	} control;
 };
 
-static const struct sock_extended_err *find_error(struct msghdr *message)
+static const struct sock_extended_err *find_error(struct msghdr *message, struct ip_addr *ret_local)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+	const struct sock_extended_err *error = NULL;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
 			(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
-			return (const struct sock_extended_err *)(void *)CMSG_DATA(c);
-	return NULL;
+			error = (const struct sock_extended_err *)(void *)CMSG_DATA(c);
+		else
+			read_local(c, true, ret_local);
+	}
+	return error;
 }
 
 static void read_error(const struct sock_extended_err *error, const union host_sockaddr *name,
@@ -530,6 +699,7 @@ static void read_error(const struct sock_extended_err *error, const union host_s
 	ret->icmp_code = error->ee_code;
 	ret->addr = addr_of(name);
 	ret->port = port_of(name);
+	ret->scope = scope_of(name);
 	/* SO_EE_OFFENDER(), which knows no const. */
 	ret->offender = addr_of((const union host_sockaddr *)(const void *)(error + 1));
 }
@@ -548,11 +718,13 @@ static bool take_error(int fd, struct host_dgram_error *ret)
 		.msg_controllen = sizeof(in.control),
 	};
 	ssize_t r = recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
-	const struct sock_extended_err *error = r < 0 ? NULL : find_error(&message);
+	struct ip_addr local = {0};
+	const struct sock_extended_err *error = r < 0 ? NULL : find_error(&message, &local);
 
 	memset(ret, 0, offsetof(struct host_dgram_error, quote));
 	if (!error)
 		return false;
+	ret->local = local;
 	ret->quote_len = (size_t)r;
 	read_error(error, &in.name, ret);
 	return true;

@@ -35,57 +35,12 @@ static int hostsock_unwatch(struct host *host, int fd)
 	return loop_unwatch(loop_of(host), fd);
 }
 
-static bool hostsock_is_listening(struct host *host, int fd)
-{
-	int listening = 0;
-	socklen_t len = sizeof(listening);
-
-	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
-}
-
 static bool hostsock_is_connected(struct host *host, int fd)
 {
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
 
 	return getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
-}
-
-static int hostsock_listen(struct host *host, int fd, int backlog)
-{
-	int r = fd_set_nonblocking(fd);
-
-	if (r < 0)
-		return r;
-	return listen(fd, backlog) < 0 ? -errno : 0;
-}
-
-static int open_spare(void)
-{
-	return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-}
-
-static int accept_and_reset(int fd)
-{
-	const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-	cleanup_fd int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	if (client < 0)
-		return -errno;
-	return setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0 ? -errno : 0;
-}
-
-static int hostsock_refuse(struct host *host, int fd)
-{
-	struct hostsock *hostsock = hostsock_of(host);
-	int r = accept_and_reset(fd);
-
-	if (r != -EMFILE || hostsock->spare < 0)
-		return r;
-	fd_close(&hostsock->spare);
-	r = accept_and_reset(fd);
-	hostsock->spare = open_spare();
-	return r;
 }
 
 /* ---- TCP ---- */
@@ -121,6 +76,13 @@ static int bind_source(int fd, const struct ip_addr *from)
 
 /* Nagle's work was done by the container's kernel; a peer that vanishes is to be noticed; urgent
  * data is ordinary data, as it is in the other direction. */
+static void set_up(int fd)
+{
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+}
+
 static int set_up_and_connect(int fd, const struct host_dial *dial)
 {
 	union host_sockaddr sa;
@@ -129,9 +91,7 @@ static int set_up_and_connect(int fd, const struct host_dial *dial)
 
 	if (dial->addr.family == AF_INET6)
 		sa.in6.sin6_scope_id = dial->scope;
-	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	set_up(fd);
 	if (!is_loopback(&dial->addr))
 		set_error_queue(fd, dial->addr.family == AF_INET, 1);
 	if (dial->from && dial->from->family == dial->addr.family) {
@@ -156,6 +116,12 @@ static int hostsock_tcp_dial(struct host *host, const struct host_dial *dial, st
 	if (r == 0)
 		r = loop_watch(loop_of(host), fd, FAR_EVENTS, handle);
 	return r < 0 ? r : fd_take(&fd);
+}
+
+static int hostsock_tcp_adopt(struct host *host, int fd, struct handle handle)
+{
+	set_up(fd);
+	return loop_watch(loop_of(host), fd, FAR_EVENTS, handle);
 }
 
 /* The queue's entry has the ICMP error's own type and code, which the errno merges. */
@@ -283,6 +249,13 @@ static const struct host_ops hostsock_ops = {
 	.is_connected = hostsock_is_connected,
 	.listen = hostsock_listen,
 	.refuse = hostsock_refuse,
+	.describe = hostsock_describe,
+	.tcp_listen = hostsock_tcp_listen,
+	.tcp_listen_pause = hostsock_tcp_listen_pause,
+	.tcp_listen_resume = hostsock_tcp_listen_resume,
+	.tcp_accept = hostsock_tcp_accept,
+	.tcp_client = hostsock_tcp_client,
+	.tcp_adopt = hostsock_tcp_adopt,
 	.tcp_dial = hostsock_tcp_dial,
 	.tcp_dial_result = hostsock_tcp_dial_result,
 	.tcp_dialled = hostsock_tcp_dialled,
@@ -294,6 +267,7 @@ static const struct host_ops hostsock_ops = {
 	.tcp_keepalive = hostsock_tcp_keepalive,
 	.tcp_has_unacknowledged = hostsock_tcp_has_unacknowledged,
 	.dgram_open = hostsock_dgram_open,
+	.dgram_adopt = hostsock_dgram_adopt,
 	.dgram_close = hostsock_dgram_close,
 	.dgram_send = hostsock_dgram_send,
 	.dgram_recv = hostsock_dgram_recv,
@@ -309,7 +283,7 @@ void hostsock_init(struct hostsock *hostsock, struct loop *loop, unsigned int fe
 		.loop = loop,
 		.features = features,
 		.resolver.path = RESOLVER_PATH,
-		.spare = open_spare(),
+		.spare = hostsock_open_spare(),
 	};
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two files of hostsock share: hostsock.c (epoll, listeners, TCP), hostdgram.c.
+ * What the files of hostsock share: hostsock.c (epoll, TCP), hostlisten.c (listeners and their
+ * clients), hostdgram.c.
  */
 #pragma once
 
@@ -21,6 +22,14 @@ static inline struct hostsock *hostsock_of(struct host *host)
 	return container_of(host, struct hostsock, host);
 }
 
+static inline socklen_t sockaddr_of_v6(
+	const struct in6_addr *in6, uint16_t port, union host_sockaddr *ret)
+{
+	ret->in6 = (struct sockaddr_in6){
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = *in6};
+	return sizeof(ret->in6);
+}
+
 /* Returns its length. */
 static inline socklen_t sockaddr_of(
 	const struct ip_addr *addr, uint16_t port, union host_sockaddr *ret)
@@ -31,9 +40,7 @@ static inline socklen_t sockaddr_of(
 			.sin_addr = ip_addr_v4(addr)};
 		return sizeof(ret->in);
 	}
-	ret->in6 = (struct sockaddr_in6){
-		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = addr->in6};
-	return sizeof(ret->in6);
+	return sockaddr_of_v6(&addr->in6, port, ret);
 }
 
 static inline void set_option(int fd, int level, int name, int value)
@@ -41,8 +48,23 @@ static inline void set_option(int fd, int level, int name, int value)
 	setsockopt(fd, level, name, &value, sizeof(value));
 }
 
+/* hostlisten.c: host_ops of these names. */
+bool hostsock_is_listening(struct host *host, int fd);
+int hostsock_listen(struct host *host, int fd, int backlog);
+int hostsock_describe(struct host *host, int fd, struct host_socket *ret);
+int hostsock_tcp_listen(struct host *host, const struct host_bind *bind, struct handle handle);
+int hostsock_tcp_listen_pause(struct host *host, int fd);
+int hostsock_tcp_listen_resume(struct host *host, int fd, struct handle handle);
+int hostsock_tcp_accept(struct host *host, int fd, struct host_client *ret);
+int hostsock_tcp_client(struct host *host, int fd, struct host_client *ret);
+int hostsock_refuse(struct host *host, int fd);
+/* A descriptor that means nothing, for hostsock->spare. */
+int hostsock_open_spare(void);
+
 /* hostdgram.c: host_ops of these names. */
 int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret);
+int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_config *config,
 	struct handle handle, struct host_dgram *ret);
 void hostsock_dgram_close(struct host *host, struct host_dgram *dgram);
 int hostsock_dgram_send(

@@ -32,6 +32,9 @@ struct publish_config {
 	struct socket_source *sockets; /* NULL likewise */
 	const struct siphash_key *key;
 	uint32_t max_udp_clients;
+	/* Descriptors from this number on are kept for what must go on when clients use up the
+	 * others: they are no listener's and no client's. */
+	int max_fd;
 	/* The IPv6 address at which the guest was last seen; false: it was not. */
 	bool (*guest6)(void *arg, struct in6_addr *ret);
 	void *arg;
@@ -50,8 +53,8 @@ void publish_ready(struct publish *publish, struct handle handle, uint32_t event
 /* A datagram of the container (or a run of them, by its virtio-net header in front of `frame`).
  * True: it was an answer to a client of a published port, and is on its way. */
 bool publish_udp_input(struct publish *publish, const uint8_t *frame, const struct packet *packet);
-/* An ICMP error of the container's about a packet that we sent it for a client. */
-void publish_udp_near_error(
+/* An ICMP error of the container's. True: it was about a packet that we sent it for a client. */
+bool publish_udp_near_error(
 	struct publish *publish, const uint8_t *frame, const struct packet *packet);
 /* `addr` was heard of at `mac`. */
 void publish_neighbor(

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The completion scripts, from option_table. Deprecated options are left out. Nothing is used in
- * them that a shell does not bring along.
+ * The completion scripts, from option_table, and for `netns-helper ctl` from CTL_COMMANDS.
+ * Deprecated options are left out. Nothing is used in them that a shell does not bring along.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -15,6 +15,12 @@
 	"# SPDX-License-Identifier: Apache-2.0\n"      \
 	"# Made from the option table of the program " \
 	"when it was built.\n"
+
+/* Of ctl/ctl.c, which this layer does not know; its test compares. */
+#define CTL_COMMANDS       "add list remove"
+#define CTL_ADD_OPTIONS    "--path=auto --path=splice --path=tap --lazy --json"
+#define CTL_LIST_OPTIONS   "--json"
+#define CTL_REMOVE_OPTIONS "--close --json"
 
 static bool is_shown(const struct option_row *row)
 {
@@ -58,23 +64,56 @@ static void bash_print_argument(FILE *out, const struct option_row *row)
 	fputs("\t\treturn\n\t\t;;\n", out);
 }
 
+/* Colons and equal signs stay in one word here: readline's list of word breaks is undone. */
+static void bash_print_ctl(FILE *out)
+{
+	fputs("_netns_helper_ctl() {\n"
+	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} offer=\n\n"
+	      "\tcase $COMP_CWORD,${COMP_WORDS[3]} in\n"
+	      "\t2,*)\n"
+	      "\t\t[[ $cur != -* ]] && _netns_helper_files \"$cur\" && return\n"
+	      "\t\toffer=--help\n"
+	      "\t\t;;\n"
+	      "\t3,*) offer='" CTL_COMMANDS "' ;;\n"
+	      "\t*,add)\n"
+	      "\t\tif [[ $cur == = || ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then\n"
+	      "\t\t\toffer='auto splice tap'\n"
+	      "\t\t\tcur=${cur#=}\n"
+	      "\t\telse\n"
+	      "\t\t\toffer='" CTL_ADD_OPTIONS "'\n"
+	      "\t\tfi\n"
+	      "\t\t;;\n"
+	      "\t*,list) offer='" CTL_LIST_OPTIONS "' ;;\n"
+	      "\t*,remove) offer='" CTL_REMOVE_OPTIONS "' ;;\n"
+	      "\tesac\n"
+	      "\tCOMPREPLY=($(compgen -W \"$offer\" -- \"$cur\"))\n"
+	      "}\n\n",
+		out);
+}
+
 /* Readline splits `--name=value` into three words. */
 static void print_bash(FILE *out)
 {
 	fputs(HEADER "_netns_helper_files() {\n"
 		     "\tcompopt -o filenames 2>/dev/null\n"
 		     "\tmapfile -t COMPREPLY < <(compgen -f -- \"$1\")\n"
-		     "}\n\n"
-		     "_netns_helper() {\n"
-		     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} list=\n"
-		     "\tlocal prev=${COMP_WORDS[COMP_CWORD - 1]}\n\n"
-		     "\tCOMPREPLY=()\n"
-		     "\tif [[ $cur == = ]]; then\n"
-		     "\t\tcur=\n"
-		     "\telif [[ $prev == = ]] && ((COMP_CWORD > 1)); then\n"
-		     "\t\tprev=${COMP_WORDS[COMP_CWORD - 2]}\n"
-		     "\tfi\n"
-		     "\tcase $prev in\n",
+		     "}\n\n",
+		out);
+	bash_print_ctl(out);
+	fputs("_netns_helper() {\n"
+	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} list=\n"
+	      "\tlocal prev=${COMP_WORDS[COMP_CWORD - 1]}\n\n"
+	      "\tCOMPREPLY=()\n"
+	      "\tif [[ ${COMP_WORDS[1]} == ctl ]] && ((COMP_CWORD > 1)); then\n"
+	      "\t\t_netns_helper_ctl\n"
+	      "\t\treturn\n"
+	      "\tfi\n"
+	      "\tif [[ $cur == = ]]; then\n"
+	      "\t\tcur=\n"
+	      "\telif [[ $prev == = ]] && ((COMP_CWORD > 1)); then\n"
+	      "\t\tprev=${COMP_WORDS[COMP_CWORD - 2]}\n"
+	      "\tfi\n"
+	      "\tcase $prev in\n",
 		out);
 	for (size_t i = 0; i < n_option_rows; i++)
 		if (is_shown(&option_table[i]) && option_table[i].argument)
@@ -129,7 +168,10 @@ static void zsh_print_row(FILE *out, const struct option_row *row)
 	const char *equals = row->argument ? "=" : "";
 
 	fputs(" \\\n\t", out);
-	if (row->letter)
+	if (row->letter && row->repeatable)
+		fprintf(out, "'*'{-%c%s,--%s%s}'[", row->letter, row->argument ? "+" : "",
+			row->name, equals);
+	else if (row->letter)
 		fprintf(out, "'(-%c --%s)'{-%c%s,--%s%s}'[", row->letter, row->name, row->letter,
 			row->argument ? "+" : "", row->name, equals);
 	else
@@ -143,7 +185,19 @@ static void zsh_print_row(FILE *out, const struct option_row *row)
 
 static void print_zsh(FILE *out)
 {
-	fputs("#compdef netns-helper\n" HEADER "_arguments -s -S", out);
+	fputs("#compdef netns-helper\n" HEADER
+	      "if [[ $words[2] == ctl ]] && ((CURRENT > 2)); then\n"
+	      "\tcase $CURRENT,$words[4] in\n"
+	      "\t3,*) _files ;;\n"
+	      "\t4,*) compadd - " CTL_COMMANDS " ;;\n"
+	      "\t*,add) compadd - " CTL_ADD_OPTIONS " ;;\n"
+	      "\t*,list) compadd - " CTL_LIST_OPTIONS " ;;\n"
+	      "\t*,remove) compadd - " CTL_REMOVE_OPTIONS " ;;\n"
+	      "\tesac\n"
+	      "\treturn\n"
+	      "fi\n"
+	      "_arguments -s -S",
+		out);
 	for (size_t i = 0; i < n_option_rows; i++)
 		if (is_shown(&option_table[i]))
 			zsh_print_row(out, &option_table[i]);
@@ -160,9 +214,28 @@ static void fish_print_help(FILE *out, const char *text)
 	}
 }
 
+/* A condition on the words of the command line before the cursor. */
+#define FISH_ARE_WORDS(test) " -n 'set -l w (commandline -opc); " test "' -a '"
+
+static void fish_print_ctl(FILE *out)
+{
+	fputs("complete -c netns-helper -n 'test (count (commandline -opc)) -eq 1' -a ctl\n"
+	      "complete -c netns-helper -f" FISH_ARE_WORDS(
+		      "test (count $w) -eq 3 -a \"$w[2]\" = ctl") CTL_COMMANDS
+		"'\ncomplete -c netns-helper -f" FISH_ARE_WORDS(
+			"test (count $w) -gt 3 -a \"$w[2] $w[4]\" = \"ctl add\"") CTL_ADD_OPTIONS
+		"'\ncomplete -c netns-helper -f" FISH_ARE_WORDS(
+			"test (count $w) -gt 3 -a \"$w[2] $w[4]\" = \"ctl list\"") CTL_LIST_OPTIONS
+		"'\ncomplete -c netns-helper -f" FISH_ARE_WORDS(
+			"test (count $w) -gt 3 -a \"$w[2] $w[4]\" = \"ctl remove\"")
+			CTL_REMOVE_OPTIONS "'\n",
+		out);
+}
+
 static void fish_print_row(FILE *out, const struct option_row *row)
 {
-	fprintf(out, "complete -c netns-helper -l %s", row->name);
+	fputs("complete -c netns-helper -n 'not __fish_seen_subcommand_from ctl'", out);
+	fprintf(out, " -l %s", row->name);
 	if (row->letter)
 		fprintf(out, " -s %c", row->letter);
 	if (takes(row, FILE_WORDS))
@@ -183,6 +256,7 @@ static void fish_print_row(FILE *out, const struct option_row *row)
 static void print_fish(FILE *out)
 {
 	fputs(HEADER, out);
+	fish_print_ctl(out);
 	for (size_t i = 0; i < n_option_rows; i++)
 		if (is_shown(&option_table[i]))
 			fish_print_row(out, &option_table[i]);

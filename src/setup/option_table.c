@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -134,6 +135,30 @@ static enum options_outcome parse_stack(
 	return OPTIONS_OK;
 }
 
+static enum options_outcome parse_publish(
+	struct options *options, const struct option_row *row, const char *argument)
+{
+	const char **all =
+		reallocarray(options->publish, options->n_publish + 1, sizeof(options->publish[0]));
+
+	if (!all) {
+		log_errno(LOG_LEVEL_ERROR, -errno, "--%s=%s", row->name, argument);
+		return OPTIONS_EXIT_ERROR;
+	}
+	options->publish = all;
+	options->publish[options->n_publish++] = argument;
+	return OPTIONS_OK;
+}
+
+static enum options_outcome parse_forward_path(
+	struct options *options, const struct option_row *row, const char *argument)
+{
+	if (word_index(row, argument) < 0)
+		return OPTIONS_EXIT_ERROR;
+	options->forward_path = argument;
+	return OPTIONS_OK;
+}
+
 /* Takes effect at once, so that it covers the rest of the command line. */
 static enum options_outcome parse_log_level(
 	struct options *options, const struct option_row *row, const char *argument)
@@ -213,6 +238,12 @@ const struct option_row option_table[] = {
 		.parse = parse_on_experimental},
 	{"api-socket", 'a', "PATH", "listen here for requests, e.g. to publish ports", FILE_WORDS,
 		.field = FIELD(api_socket), .parse = parse_text},
+	{"publish", 'p', "RULE", "publish ports: [ADDR:]PORT[-PORT][:[ADDR:]PORT[-PORT]][/PROTO]",
+		.repeatable = true, .parse = parse_publish},
+	{"forward-path", 0, "PATH", "of clients of such ports: auto (default), splice or tap",
+		"auto splice tap", .parse = parse_forward_path},
+	{"lazy-listen", 0, NULL, "listen only while something in the container does",
+		.field = FIELD(lazy_listen), .parse = parse_on},
 	{"cidr", 0, "CIDR", "the container's IPv4 network (default 10.0.2.0/24)",
 		.field = FIELD(cidr_arg), .parse = parse_text},
 	{"disable-host-loopback", 0, NULL,

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <getopt.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -46,6 +47,7 @@ void options_print_usage(FILE *out, enum personality personality)
 {
 	fprintf(out, "Usage: %s [OPTION]... PID|PATH|FD [TAPNAME]\n",
 		personality_name(personality));
+	fputs("   or: netns-helper ctl SOCKET COMMAND..., see netns-helper ctl --help\n", out);
 	fprintf(out, "Gives a network namespace a working network, without root.\n\n");
 	for (size_t i = 0; i < n_option_rows; i++)
 		if (option_table[i].help)
@@ -122,6 +124,7 @@ static void set_defaults(struct options *options, const char *program)
 		.ready_fd = -1,
 		.mtu = 1500,
 		.cidr_arg = "10.0.2.0/24",
+		.forward_path = "auto",
 		.host_loopback = true,
 		.dns_enabled = true,
 		.buffers = 64 << 20,
@@ -151,6 +154,13 @@ enum options_outcome options_parse(struct options *options, int argc, char **arg
 		return OPTIONS_EXIT_ERROR;
 	}
 	return options_check_values(options) ? OPTIONS_OK : OPTIONS_EXIT_ERROR;
+}
+
+void options_done(struct options *options)
+{
+	free(options->publish);
+	options->publish = NULL;
+	options->n_publish = 0;
 }
 
 static void print_address(const char *label, struct in_addr address)

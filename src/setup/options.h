@@ -60,6 +60,10 @@ struct options {
 	struct sockaddr_in6 outbound6;
 
 	const char *api_socket;
+	const char **publish; /* the rules of --publish, as they were written, in their order */
+	size_t n_publish;
+	const char *forward_path; /* one of "auto", "splice", "tap"; for rules that name none */
+	bool lazy_listen;         /* for those of TCP over our own stack */
 	enum stack_kind stack;
 	uint64_t buffers;   /* of the TCP relay, in bytes */
 	const char *pcap;   /* NULL: no capture */
@@ -85,9 +89,11 @@ enum options_outcome {
 };
 
 /* Reads the command line and prints what there is to say about it. Sets the log's name and level.
- * `options` is filled with the defaults first; its pointers lead into argv. Whether the numbers of
- * descriptors mean anything is not looked at. */
+ * `options` is filled with the defaults first; its pointers lead into argv, and options_done()
+ * frees what else it holds, whatever the outcome was. Whether the numbers of descriptors mean
+ * anything, and what the rules of --publish say, is not looked at. */
 enum options_outcome options_parse(struct options *options, int argc, char **argv);
+void options_done(struct options *options);
 
 struct option_row {
 	const char *name;     /* without the dashes */

@@ -393,6 +393,37 @@ static bool check_quit(const struct options *options)
 	return true;
 }
 
+/* Splicing needs sockets of the container's namespace, lazy listening the list of its listeners. */
+static const char *what_keeps_from_namespace(const struct options *options)
+{
+	if (options->stack == STACK_LIBSLIRP)
+		return "--stack=libslirp";
+	if (options->target == TARGET_TAPFD)
+		return "--netns-type=tapfd";
+	if (options->target == TARGET_BESS)
+		return "--target-type=bess";
+	return NULL;
+}
+
+static bool check_published(const struct options *options)
+{
+	const char *obstacle = what_keeps_from_namespace(options);
+	bool splice = strcmp(options->forward_path, "splice") == 0;
+
+	if (obstacle && splice)
+		log_error("--forward-path=splice conflicts with %s", obstacle);
+	else if (obstacle && options->lazy_listen)
+		log_error("--lazy-listen conflicts with %s", obstacle);
+	else if ((splice || options->lazy_listen) &&
+		feature_in(options->disabled_features, FEATURE_AGENT))
+		log_error("%s needs the feature %s, which is disabled",
+			splice ? "--forward-path=splice" : "--lazy-listen",
+			feature_name(FEATURE_AGENT));
+	else
+		return true;
+	return false;
+}
+
 /* The options that switch a layer off are for the person who debugs a caller that asks for it. */
 static void settle_contradictions(struct options *options)
 {
@@ -410,7 +441,7 @@ bool options_check_values(struct options *options)
 {
 	if (!check_cidr(options) || !check_outbound(options) || !check_outbound6(options) ||
 		!check_mac(options) || !check_quit(options) || !check_buffers(options) ||
-		!check_pcap(options))
+		!check_pcap(options) || !check_published(options))
 		return false;
 	if (options->mtu < MTU_MIN) {
 		log_error("cannot set MTU to %u: the least is %d", options->mtu, MTU_MIN);

@@ -163,5 +163,5 @@ int sandbox_enter_agent(const struct sandbox_plan *plan)
 	const struct sandbox_state nothing_kept = {0};
 	int r = drop_capabilities(plan, &nothing_kept);
 
-	return r ? r : enter_seccomp(plan, RULE_AGENT);
+	return r ? r : enter_seccomp(plan, plan->unix_guests ? RULE_AGENT | RULE_UNIX : RULE_AGENT);
 }

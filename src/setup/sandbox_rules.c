@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/util.h"
 
@@ -65,6 +66,7 @@
 #define BOTH      (RULE_RELAY | RULE_AGENT)
 #define SANITIZER RULE_SANITIZER
 #define CAPTURE   RULE_CAPTURE
+#define UNIX      RULE_UNIX
 
 const char sandbox_resolv_conf[] = "/etc/resolv.conf";
 
@@ -84,6 +86,10 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"write", BOTH, {}, "tap, ready-fd, log lines"},
 	{"writev", RELAY, {}, "frames to the tap with their header; libc's standard error"},
 	{"close", BOTH, {}, "sockets that have ended"},
+	{"splice", RELAY, {IS_NULL(1), IS_NULL(3)}, "published ports: bulk, through pipes"},
+	{"pipe2", RELAY, {IS(1, O_CLOEXEC | O_NONBLOCK)}, "pipes for splice()"},
+	{"fcntl", RELAY, {IS(1, F_SETPIPE_SZ)}, "pipes for splice() hold more"},
+	{"fcntl64", RELAY, {IS(1, F_SETPIPE_SZ)}, "fcntl() on 32 bits"},
 
 	/* Sockets. */
 	{"socket", RELAY, {IS(0, AF_INET)}, "host sockets: TCP, UDP, ping"},
@@ -95,6 +101,9 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"socket", AGENT, {IS(0, AF_INET6)}, "sockets of the container's namespace"},
 	{"socket", AGENT, {IS(0, AF_NETLINK), IS(2, NETLINK_SOCK_DIAG)},
 		"sock_diag(7), to see the container's listeners"},
+	{"socket", UNIX, {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)},
+		"unix sockets as the guest of a published port"},
+	{"connect", UNIX, {IS(2, sizeof(struct sockaddr_un))}, "likewise"},
 	{"bind", RELAY, {}, "published ports, outbound addresses"},
 	{"connect", RELAY, {}, "connections of the container"},
 	{"listen", RELAY, {}, "published ports"},
@@ -109,12 +118,13 @@ const struct sandbox_rule sandbox_allowed[] = {
 	{"send", RELAY, {}, "send() on architectures that have it"},
 	{"recvfrom", RELAY, {}, "TCP and UDP from the host"},
 	{"sendto", RELAY, {}, "TCP and UDP to the host"},
-	{"recvmsg", BOTH, {}, "messages of the agent with descriptors; urgent data; UDP"},
+	{"recvmsg", BOTH, {}, "messages with descriptors; urgent data; UDP"},
 	{"sendmsg", BOTH, {}, "messages to the agent; replies with descriptors; UDP"},
 	{"recvmmsg", RELAY, {IS(3, MSG_DONTWAIT), IS_NULL(4)}, "batches of UDP from the host"},
 	{"recvmmsg_time64", RELAY, {IS(3, MSG_DONTWAIT), IS_NULL(4)}, "recvmmsg() on 32 bits"},
 	{"sendmmsg", RELAY, {IS(3, MSG_DONTWAIT | MSG_NOSIGNAL)}, "batches of UDP to the host"},
 	{"ioctl", RELAY, {IS(1, FIONREAD)}, "libslirp asks how long the next datagram is"},
+	{"ioctl", RELAY, {IS(1, SIOCGIFFLAGS)}, "is the namespace's lo up"},
 	{"ioctl", RELAY, {IS(1, SIOCOUTQ)}, "at the end: has the peer all that was sent"},
 	{"ioctl", RELAY, {IS(1, SIOCGIFINDEX)}, "the scope of an IPv6 nameserver (libslirp)"},
 	{"ioctl", RELAY, {IS(1, TCGETS)}, "GLib asks whether standard error is a terminal"},

@@ -8,12 +8,14 @@
 #include <stdint.h>
 
 /* In which process a call is allowed. RULE_SANITIZER rows hold in sanitizer builds, in both;
- * RULE_CAPTURE rows in a relay that writes a capture. */
+ * RULE_CAPTURE rows in a relay that writes a capture, RULE_UNIX rows in an agent that may be asked
+ * for unix sockets. */
 enum rule_process {
 	RULE_RELAY = 1 << 0,
 	RULE_AGENT = 1 << 1,
 	RULE_SANITIZER = 1 << 2,
 	RULE_CAPTURE = 1 << 3,
+	RULE_UNIX = 1 << 4,
 };
 
 /* As a value: the process's own id, known only when the list is loaded. */

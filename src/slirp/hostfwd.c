@@ -13,18 +13,22 @@ static struct Slirp *touch(struct bridge *bridge)
 	return bridge->slirp;
 }
 
-static int check(const struct forward_spec *spec, const char **ret_field)
+/* The first thing that libslirp cannot do. */
+static int check(const struct forward_spec *spec, struct forward_failure *ret_failure)
 {
-	if (spec->source != FORWARD_FROM_ADDR || spec->host_addr.family != AF_INET)
-		*ret_field = "host_addr";
+	if (spec->source == FORWARD_FROM_FD)
+		ret_failure->field = "host_fd";
+	else if (spec->host_addr.family != AF_INET)
+		ret_failure->field = "host_addr";
 	else if (spec->guest_path || spec->guest_addr.family == AF_INET6)
-		*ret_field = "guest_addr";
+		ret_failure->field = "guest_addr";
 	else if (spec->path == FORWARD_SPLICE)
-		*ret_field = "path";
+		ret_failure->field = "path";
 	else if (spec->lazy)
-		*ret_field = "lazy";
+		ret_failure->field = "lazy";
 	else
 		return 0;
+	ret_failure->port = 0;
 	return -EOPNOTSUPP;
 }
 
@@ -43,14 +47,14 @@ static int hostfwd_bind(struct forward_backend *backend, struct forward_rule *ru
 	const struct forward_spec *spec = &rule->spec;
 	const struct in_addr guest =
 		spec->guest_addr.family == AF_INET ? ip_addr_v4(&spec->guest_addr) : hostfwd->guest;
-	int r = check(spec, &ret_failure->field);
+	int r = check(spec, ret_failure);
 
 	for (uint32_t i = 0; r == 0 && i < spec->n_ports; i++) {
 		ret_failure->port = (uint16_t)(spec->host_port + i);
 		if (slirp_add_hostfwd(touch(bridge), spec->proto == FORWARD_UDP,
 			    ip_addr_v4(&spec->host_addr), ret_failure->port, guest,
 			    spec->guest_port + (int)i) < 0) {
-			r = -errno;
+			r = errno ? -errno : -EIO;
 			remove_ports(bridge, spec, i);
 		}
 	}
@@ -58,6 +62,7 @@ static int hostfwd_bind(struct forward_backend *backend, struct forward_rule *ru
 	return r;
 }
 
+/* Connections go on in any case: libslirp does not say whose they are. */
 static void hostfwd_unbind(
 	struct forward_backend *backend, const struct forward_rule *rule, bool close_connections)
 {

@@ -15,26 +15,20 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/counter.h"
 #include "base/loop.h"
+#include "base/siphash.h"
+#include "base/socket_source.h"
 #include "flow/usage.h"
 #include "wire/types.h"
 
 /* A dial of the namespace's loopback may hang for ever; the answer of one that works comes at
  * once. */
 #define SPLICE_DIAL_NS (2 * NS_PER_SEC)
-
-/* Sockets of the container's namespace; of the host's for unix. The netns agent's, in the program.
- */
-struct socket_source {
-	/* `done` will be called with a socket (non-blocking, the callee's) or a negative errno,
-	 * perhaps before this returns. `type` is SOCK_STREAM or SOCK_DGRAM. */
-	void (*make)(struct socket_source *source, uint8_t family, int type,
-		void (*done)(void *owner, uint64_t cookie, int fd), void *owner, uint64_t cookie);
-	/* Likewise a stream socket that is connected to `path` in the caller's file system. */
-	void (*connect_unix)(struct socket_source *source, const char *path,
-		void (*done)(void *owner, uint64_t cookie, int fd), void *owner, uint64_t cookie);
-};
 
 struct splice_dial {
 	int fd; /* the client's; not watched yet */
@@ -57,6 +51,7 @@ struct splice_config {
 	uint32_t max_flows;
 	size_t memory;      /* for what pipes were drained of, bytes */
 	uint64_t max_pipes; /* 0: bulk goes by recv(2) and send(2), too */
+	uint32_t pipe_size; /* bytes; 0: what is best, as far as the user's limits allow */
 };
 
 struct splice;

@@ -50,6 +50,22 @@ static void dialing_ready(struct tcp_flow *flow, uint32_t events)
 	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);
 }
 
+/* A client that has reset its connection before the container was there. Returns whether it did. */
+static bool failed_early(struct tcp_flow *flow, uint32_t events)
+{
+	struct host *host = flow->owner->config.host;
+	struct host_error error = {0};
+
+	if (!(events & EPOLLERR) || !tcp_flow_is_arriving(flow))
+		return false;
+	host->ops->tcp_dial_result(host, flow->fd, &error);
+	if (!error.error)
+		return false;
+	flow->error = error;
+	tcp_event(flow, TCP_EVENT_FAR_ERROR, NULL);
+	return true;
+}
+
 /* The host's stream has ended, and the container knows: no recv(2) will tell of a reset behind it.
  * Returns whether there was one. */
 static bool failed_behind_end(struct tcp_flow *flow, uint32_t events)
@@ -80,7 +96,8 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 		return;
 	if (flow->state == TCP_DIALING)
 		dialing_ready(flow, events);
-	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_behind_end(flow, events))
+	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_early(flow, events) ||
+		failed_behind_end(flow, events))
 		return;
 	flow->far_writable |= !!(events & EPOLLOUT);
 	/* At urgent data recv(2) stops, too. */
@@ -111,6 +128,8 @@ static uint32_t send_pieces(struct tcp_flow *flow, const struct iovec *iov, int 
 	n = MAX(n, 0);
 	if ((size_t)n < len)
 		flow->far_writable = false;
+	if (flow->usage)
+		flow->usage->n_out_bytes += (size_t)n;
 	return (uint32_t)n;
 }
 
@@ -192,6 +211,8 @@ static uint32_t pull(struct tcp_flow *flow, uint32_t budget)
 	if (n < (ssize_t)room && !(n > 0 && flow->far_ending))
 		flow->far_readable = false;
 	if (n > 0) {
+		if (flow->usage)
+			flow->usage->n_in_bytes += (size_t)n;
 		keep(flow, chunk, (uint32_t)n);
 		tcp_send_pending(flow);
 		return (uint32_t)n;

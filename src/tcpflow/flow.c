@@ -17,24 +17,33 @@
 /* The least that is taken for the container's MSS. */
 #define MSS_MIN 48
 #define MSS_MAX (65535 - 60)
-/* Of our window: 128 bytes. */
-#define RCV_SHIFT 7
 
 /* ---- states ---- */
 
 static bool is_half_open(enum tcp_state state)
 {
-	return state == TCP_DIALING || state == TCP_SYN_RECEIVED;
+	return state == TCP_DIALING || state == TCP_SYN_RECEIVED || state == TCP_RESOLVING ||
+		state == TCP_SYN_SENT;
+}
+
+/* Of the flow's kind. */
+static uint32_t *n_half_open(struct tcp_flow *flow)
+{
+	return flow->is_arrival ? &flow->owner->n_arriving : &flow->owner->n_half_open;
 }
 
 void tcp_flow_set_state(struct tcp_flow *flow, enum tcp_state state)
 {
-	flow->owner->n_half_open += is_half_open(state);
-	flow->owner->n_half_open -= is_half_open(flow->state);
+	*n_half_open(flow) += is_half_open(state);
+	*n_half_open(flow) -= is_half_open(flow->state);
 	flow->state = state;
 	list_remove(&flow->waiting);
+	if (state == TCP_RESOLVING)
+		list_append(&flow->owner->resolving, &flow->waiting);
 	if (state == TCP_TIME_WAIT)
 		list_append(&flow->owner->waiting, &flow->waiting);
+	if (state == TCP_TIME_WAIT || state == TCP_VANISHED)
+		tcp_arrival_leave(flow);
 }
 
 void tcp_flow_schedule(struct tcp_flow *flow)
@@ -72,7 +81,8 @@ static void end(struct tcp_flow *flow, bool with_reset)
 	else if (flow->fd >= 0)
 		host->ops->tcp_close(host, flow->fd);
 	flow->fd = -1;
-	tcpflow->n_half_open -= is_half_open(flow->state);
+	*n_half_open(flow) -= is_half_open(flow->state);
+	tcp_arrival_forget(flow);
 	flow_table_remove(&tcpflow->table, &flow->flow);
 }
 
@@ -120,7 +130,7 @@ static uint32_t initial_sequence(const struct tcpflow *tcpflow, const struct flo
 }
 
 /* The queue of the link holds packets, and each is a segment at least. */
-static uint32_t window_max(const struct tcp_flow *flow)
+uint32_t tcp_flow_window_max(const struct tcp_flow *flow)
 {
 	uint64_t queue = (uint64_t)flow->owner->config.queue_len / 2 * flow->mss;
 	uint32_t window = TCP_UP_WINDOW;
@@ -130,7 +140,7 @@ static uint32_t window_max(const struct tcp_flow *flow)
 	return flow->has_window_scale ? window : MIN(window, UINT16_MAX);
 }
 
-static void take_options(struct tcp_flow *flow, const struct tcp_segment *syn)
+void tcp_flow_take_options(struct tcp_flow *flow, const struct tcp_segment *syn)
 {
 	struct tcp_options options;
 	uint32_t mss;
@@ -141,32 +151,36 @@ static void take_options(struct tcp_flow *flow, const struct tcp_segment *syn)
 		mss = flow->flow.key.family == AF_INET ? TCP_MSS_DEFAULT4 : TCP_MSS_DEFAULT6;
 	flow->mss = (uint16_t)MAX(MIN(mss, MSS_MAX), MSS_MIN);
 	flow->has_window_scale = options.has_window_scale;
-	if (options.has_window_scale) {
-		flow->snd_shift = options.window_scale;
-		flow->rcv_shift = RCV_SHIFT;
-	}
-	flow->rcv_wnd_max = window_max(flow);
+	flow->snd_shift = options.window_scale;
+	flow->rcv_shift = options.has_window_scale ? TCP_RCV_SHIFT : 0;
+	flow->rcv_wnd_max = tcp_flow_window_max(flow);
 }
 
-static void set_up(struct tcp_flow *flow, struct tcpflow *tcpflow, const struct tcp_segment *syn)
+void tcp_flow_set_up(struct tcp_flow *flow, struct tcpflow *tcpflow, enum tcp_state state)
 {
-	const struct eth_header *eth = (const struct eth_header *)syn->frame;
-
 	flow->owner = tcpflow;
 	flow->fd = -1;
-	flow->state = TCP_DIALING;
-	tcpflow->n_half_open++;
-	flow->near_mac = eth->src;
-	flow->our_mac = eth->dst;
-	flow->irs = syn->seq;
-	flow->rcv_nxt = flow->rcv_edge = flow->last_ack_sent = syn->seq + 1;
+	flow->state = N_TCP_STATES;
+	tcp_flow_set_state(flow, state);
 	flow->iss = initial_sequence(tcpflow, &flow->flow.key);
 	flow->snd_una = flow->snd_nxt = flow->iss;
 	flow->retransmit_ns = flow->ack_ns = flow->idle_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
 	flow->heard_ns = tcpflow->config.loop->now_ns;
 	flow->timer.fire = tcp_timer_fire;
-	take_options(flow, syn);
+}
+
+static void set_up_dialing(
+	struct tcp_flow *flow, struct tcpflow *tcpflow, const struct tcp_segment *syn)
+{
+	const struct eth_header *eth = (const struct eth_header *)syn->frame;
+
+	tcp_flow_set_up(flow, tcpflow, TCP_DIALING);
+	flow->near_mac = eth->src;
+	flow->our_mac = eth->dst;
+	flow->irs = syn->seq;
+	flow->rcv_nxt = flow->rcv_edge = flow->last_ack_sent = syn->seq + 1;
+	tcp_flow_take_options(flow, syn);
 }
 
 /* Policy is asked for every socket that is to be opened. 0 or a negative errno. */
@@ -208,7 +222,7 @@ void tcp_flow_open(struct tcpflow *tcpflow, const struct tcp_segment *syn)
 		return;
 	}
 	flow = container_of(added, struct tcp_flow, flow);
-	set_up(flow, tcpflow, syn);
+	set_up_dialing(flow, tcpflow, syn);
 	r = dial(flow, &syn->packet->dst, key.far_port);
 	count(tcpflow->config.counters, COUNTER_TCP_OPENED);
 	if (r == 0)
@@ -336,6 +350,7 @@ int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config)
 	list_init(&tcpflow->ready);
 	list_init(&tcpflow->hungry);
 	list_init(&tcpflow->waiting);
+	list_init(&tcpflow->resolving);
 	r = flow_table_init(
 		&tcpflow->table, sizeof(struct tcp_flow), config->max_flows, config->key);
 	if (r < 0)
@@ -346,12 +361,21 @@ int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config)
 	return r;
 }
 
+/* A client who was not let in yet has no connection that could have ended. */
+static void leave(struct tcp_flow *flow)
+{
+	if (tcp_flow_is_arriving(flow))
+		tcp_flow_reset_far(flow);
+	else
+		tcp_flow_close(flow);
+}
+
 void tcpflow_done(struct tcpflow *tcpflow)
 {
 	struct flow *flow;
 
 	while ((flow = flow_table_any(&tcpflow->table)))
-		tcp_flow_close(container_of(flow, struct tcp_flow, flow));
+		leave(container_of(flow, struct tcp_flow, flow));
 	timer_cancel(&tcpflow->config.loop->timers, &tcpflow->trim_timer);
 	flow_table_done(&tcpflow->table);
 	buffer_pool_done(&tcpflow->pool);
@@ -365,7 +389,7 @@ void tcpflow_link_gone(struct tcpflow *tcpflow)
 		struct tcp_flow *flow = container_of(f, struct tcp_flow, flow);
 
 		if (flow->fd < 0 || is_half_open(flow->state))
-			tcp_flow_close(flow);
+			leave(flow);
 		else if (flow->state != TCP_DRAINING)
 			drain(flow);
 	}

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of tcpflow/ share: machine.c (what happens in which state), input.c (segments from
- * the container), output.c (segments to it), far.c (the host's socket), timers.c, flow.c (life).
+ * the container), output.c (segments to it), far.c (the host's socket), arrive.c (clients of
+ * published ports), timers.c, flow.c (life).
  */
 #pragma once
 
 #include "tcpflow/tcpflow.h"
 #include "wire/tcp.h"
+
+/* Of the window that we offer, when the container knows scales: units of 128 bytes. */
+#define TCP_RCV_SHIFT 7
 
 /* A segment from the container, looked at. */
 struct tcp_segment {
@@ -38,6 +42,12 @@ void tcp_event(struct tcp_flow *flow, enum tcp_event event, const struct tcp_seg
 
 /* ---- flow.c ---- */
 
+/* A new flow, in `state`. */
+void tcp_flow_set_up(struct tcp_flow *flow, struct tcpflow *tcpflow, enum tcp_state state);
+/* What the container's SYN says of its window scale and MSS. */
+void tcp_flow_take_options(struct tcp_flow *flow, const struct tcp_segment *syn);
+/* How much is offered at most, as far as is known. */
+uint32_t tcp_flow_window_max(const struct tcp_flow *flow);
 /* Dials for a SYN to which no flow belongs; answers it when that cannot be. */
 void tcp_flow_open(struct tcpflow *tcpflow, const struct tcp_segment *syn);
 /* The one setter; counts the half-open. */
@@ -53,13 +63,44 @@ void tcp_flow_abort(struct tcp_flow *flow);
 /* Over for the container; the flow stays only while bytes wait for the host. */
 void tcp_flow_end_near(struct tcp_flow *flow);
 
+/* Neither side's stream has begun. */
+static inline bool tcp_flow_is_arriving(const struct tcp_flow *flow)
+{
+	return flow->state == TCP_RESOLVING || flow->state == TCP_SYN_SENT;
+}
+
+static inline struct tcp_habits *tcp_habits_of(struct tcp_flow *flow)
+{
+	return flow->is_arrival ? &flow->owner->arrival_habits : &flow->owner->habits;
+}
+
 static inline bool tcp_flow_is_over(const struct tcp_flow *flow)
 {
 	return list_is_linked(&flow->flow.dead);
 }
 
+/* ---- arrive.c ---- */
+
+/* Sends the first SYN to near_mac. */
+void tcp_arrival_dial(struct tcp_flow *flow);
+/* Asks for the container's server; returns whether it is known, in near_mac. With `again`, what is
+ * known has not helped. */
+bool tcp_arrival_find(struct tcp_flow *flow, bool again);
+/* The container has accepted. */
+void tcp_arrival_opened(struct tcp_flow *flow);
+/* The container will not have the client, who is reset: the end. */
+void tcp_arrival_turn_away(struct tcp_flow *flow);
+/* It is counted as active no more. */
+void tcp_arrival_leave(struct tcp_flow *flow);
+/* Gives back what an arrival holds. */
+void tcp_arrival_forget(struct tcp_flow *flow);
+
 /* ---- output.c ---- */
 
+/* Ours: the first segment of an arrival. */
+void tcp_send_syn(struct tcp_flow *flow);
+/* The MSS that the link leaves room for. */
+uint16_t tcp_link_mss(const struct tcp_flow *flow);
 void tcp_send_syn_ack(struct tcp_flow *flow);
 /* A segment without data that tells what was received, and the window. */
 void tcp_send_ack(struct tcp_flow *flow);

@@ -133,7 +133,7 @@ static void establish(struct tcp_flow *flow)
 	tcp_rtt_acked(&flow->rtt, flow->snd_una, tcp_now_ns(flow));
 	flow->retransmit_ns = CLOCK_NEVER;
 	flow->unanswered_since_ns = CLOCK_NEVER;
-	flow->dialogue = flow->owner->habits.first_answer;
+	flow->dialogue = tcp_habits_of(flow)->first_answer;
 	tcp_flow_set_state(flow, TCP_ESTABLISHED);
 	flow->idle_ns = tcp_now_ns(flow) + idle_interval_ns(flow);
 }
@@ -173,6 +173,127 @@ static void received_retransmit(struct tcp_flow *flow, const struct tcp_segment 
 /* What it has is remembered until the container is there. */
 static void received_far_ready(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
+}
+
+/* ---- RESOLVING ---- */
+
+/* It can be about an earlier connection only. */
+static void resolving_reset(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
+}
+
+/* As in CLOSED: nothing was said to the container yet. */
+static void resolving_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_refuse(flow->owner, segment);
+}
+
+static void resolving_neighbor(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_arrival_dial(flow);
+}
+
+static void resolving_far_error(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_flow_close(flow);
+}
+
+/* The question may have got lost. */
+static void resolving_retransmit(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	if (tcp_arrival_find(flow, false))
+		tcp_arrival_dial(flow);
+	else
+		flow->retransmit_ns = tcp_now_ns(flow) + TCP_ASK_AGAIN_NS;
+}
+
+static void resolving_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_count(flow, COUNTER_TCP_GIVEN_UP);
+	tcp_arrival_turn_away(flow);
+}
+
+/* ---- SYN_SENT: RFC 9293 3.10.7.3 ---- */
+
+/* A simultaneous open, which nobody means. */
+static void sent_syn(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_refuse(flow->owner, segment);
+}
+
+static void sent_reset(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	if (segment->flags & TCP_ACK && segment->ack == flow->snd_nxt)
+		tcp_arrival_turn_away(flow);
+	else
+		tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
+}
+
+/* The container knows of an earlier connection between these ports (RFC 9293 3.5.1). The reset ends
+ * that, so that the next SYN is heard: at once, but only once. */
+static void sent_old_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_refuse(flow->owner, segment);
+	if (flow->has_retried)
+		return;
+	flow->has_retried = true;
+	flow->rtt.is_measuring = false;
+	tcp_send_syn(flow);
+}
+
+/* Data that come with the SYN are left to be sent again. */
+static void sent_segment(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	uint32_t offered = MIN(flow->rcv_wnd_max, UINT16_MAX);
+
+	if (segment->ack != flow->snd_nxt) {
+		sent_old_segment(flow, segment);
+		return;
+	}
+	if (!(segment->flags & TCP_SYN)) {
+		tcp_count(flow, COUNTER_TCP_UNACCEPTABLE);
+		return;
+	}
+	tcp_flow_take_options(flow, segment);
+	flow->irs = segment->seq;
+	flow->rcv_nxt = flow->last_ack_sent = segment->seq + 1;
+	flow->rcv_edge = flow->rcv_nxt + offered;
+	flow->heard_ns = tcp_now_ns(flow);
+	tcp_take_ack(flow, segment);
+	establish(flow);
+	tcp_arrival_opened(flow);
+	flow->ack_owed = true;
+}
+
+/* The container may have moved to another Ethernet address. */
+static void sent_retransmit(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	bool is_first = !flow->rtt.n_backoffs;
+
+	if (tcp_now_ns(flow) - flow->unanswered_since_ns >= TCP_SYN_GIVE_UP_NS) {
+		tcp_count(flow, COUNTER_TCP_GIVEN_UP);
+		tcp_send_reset(flow);
+		tcp_arrival_turn_away(flow);
+		return;
+	}
+	tcp_count(flow, COUNTER_TCP_RETRANSMITS);
+	tcp_rtt_backoff(&flow->rtt);
+	(void)tcp_arrival_find(flow, is_first);
+	tcp_send_syn(flow);
+	flow->retransmit_ns = tcp_now_ns(flow) + tcp_rtt_timeout(&flow->rtt);
+}
+
+static void sent_near_error(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_arrival_turn_away(flow);
+}
+
+/* The client is gone. */
+static void sent_far_error(struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+	tcp_send_reset(flow);
+	tcp_flow_close(flow);
 }
 
 /* ---- the states in which data flows ---- */
@@ -468,6 +589,27 @@ static handler *const matrix[N_TCP_STATES][N_TCP_EVENTS] = {
 			[TCP_EVENT_SEGMENT] = received_segment,
 			[TCP_EVENT_FAR_READY] = received_far_ready,
 			[TCP_EVENT_RETRANSMIT] = received_retransmit,
+		},
+	[TCP_RESOLVING] =
+		{
+			[TCP_EVENT_SYN] = resolving_segment,
+			[TCP_EVENT_RESET] = resolving_reset,
+			[TCP_EVENT_SEGMENT] = resolving_segment,
+			[TCP_EVENT_NEIGHBOR] = resolving_neighbor,
+			[TCP_EVENT_FAR_READY] = received_far_ready,
+			[TCP_EVENT_FAR_ERROR] = resolving_far_error,
+			[TCP_EVENT_RETRANSMIT] = resolving_retransmit,
+			[TCP_EVENT_IDLE] = resolving_idle,
+		},
+	[TCP_SYN_SENT] =
+		{
+			[TCP_EVENT_SYN] = sent_syn,
+			[TCP_EVENT_RESET] = sent_reset,
+			[TCP_EVENT_SEGMENT] = sent_segment,
+			[TCP_EVENT_NEAR_ERROR] = sent_near_error,
+			[TCP_EVENT_FAR_READY] = received_far_ready,
+			[TCP_EVENT_FAR_ERROR] = sent_far_error,
+			[TCP_EVENT_RETRANSMIT] = sent_retransmit,
 		},
 	[TCP_ESTABLISHED] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},
 	[TCP_CLOSE_WAIT] = {SYNCHRONIZED, WITH_RETRANSMIT, WITH_DELAYED_ACK},

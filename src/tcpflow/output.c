@@ -210,6 +210,48 @@ static uint16_t offer_window(struct tcp_flow *flow)
 
 /* ---- a flow's segments ---- */
 
+uint16_t tcp_link_mss(const struct tcp_flow *flow)
+{
+	uint32_t ip_len = flow->flow.key.family == AF_INET ? IP4_HEADER_MIN : IP6_HEADER_LEN;
+	uint32_t headers = ip_len + TCP_HEADER_MIN, mtu = flow->owner->config.mtu;
+
+	return (uint16_t)(mtu ? MIN(mtu - MIN(headers, mtu), OUR_MSS) : OUR_MSS);
+}
+
+/* Returns the length. */
+static uint8_t put_syn_options(uint8_t options[OPTIONS_MAX], uint16_t mss, bool has_window_scale)
+{
+	memcpy(options, (uint8_t[]){TCP_OPTION_MSS, 4, mss >> 8, mss & 0xff}, 4);
+	if (!has_window_scale)
+		return 4;
+	memcpy(options + 4, (uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, TCP_RCV_SHIFT},
+		4);
+	return 8;
+}
+
+void tcp_send_syn(struct tcp_flow *flow)
+{
+	const struct route route = {&flow->flow.key, &flow->near_mac, &flow->our_mac};
+	struct outgoing out = {
+		.seq = flow->iss,
+		.flags = TCP_SYN,
+		.window = (uint16_t)MIN(flow->rcv_wnd_max, UINT16_MAX),
+	};
+
+	out.options_len = put_syn_options(out.options, tcp_link_mss(flow), true);
+	flow->snd_nxt = flow->iss + 1;
+	send_frame(flow->owner, &route, &out);
+}
+
+/* We know of nothing that it could acknowledge. */
+static void send_reset_of_syn(struct tcp_flow *flow)
+{
+	const struct route route = {&flow->flow.key, &flow->near_mac, &flow->our_mac};
+	const struct outgoing out = {.seq = flow->snd_nxt, .flags = TCP_RST};
+
+	send_frame(flow->owner, &route, &out);
+}
+
 static void send_segment(struct tcp_flow *flow, struct outgoing *out)
 {
 	const struct route route = {&flow->flow.key, &flow->near_mac, &flow->our_mac};
@@ -229,17 +271,10 @@ void tcp_send_syn_ack(struct tcp_flow *flow)
 	struct outgoing out = {
 		.seq = flow->iss,
 		.flags = TCP_SYN,
-		.options = {TCP_OPTION_MSS, 4, OUR_MSS >> 8, OUR_MSS & 0xff},
-		.options_len = 4,
 	};
 	uint32_t window = MIN(flow->rcv_wnd_max, UINT16_MAX); /* never scaled here (RFC 7323 2.2) */
 
-	if (flow->has_window_scale) {
-		memcpy(out.options + 4,
-			(uint8_t[]){TCP_OPTION_NOP, TCP_OPTION_WINDOW_SCALE, 3, flow->rcv_shift},
-			4);
-		out.options_len = 8;
-	}
+	out.options_len = put_syn_options(out.options, OUR_MSS, flow->has_window_scale);
 	out.window = (uint16_t)window;
 	/* A challenge before it may have told of more. */
 	if (seq_after(flow->rcv_nxt + window, flow->rcv_edge))
@@ -272,6 +307,12 @@ void tcp_send_reset(struct tcp_flow *flow)
 {
 	struct outgoing out = {.seq = flow->snd_nxt, .flags = TCP_RST};
 
+	if (flow->state == TCP_RESOLVING)
+		return; /* it has heard nothing of us */
+	if (flow->state == TCP_SYN_SENT) {
+		send_reset_of_syn(flow);
+		return;
+	}
 	/* Before our SYN was sent it is the answer to theirs (RFC 9293 3.5.2). */
 	if (flow->state == TCP_DIALING)
 		out.seq = 0;
@@ -333,7 +374,7 @@ static uint8_t habit_after(uint8_t habit, bool was_soon)
 /* An answer to a single segment, soon: next time the acknowledgement may wait for it. */
 static void notice_dialogue(struct tcp_flow *flow)
 {
-	struct tcp_habits *habits = &flow->owner->habits;
+	struct tcp_habits *habits = tcp_habits_of(flow);
 	bool was_soon = flow->n_in == 1 && tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
 
 	if (!flow->n_in)
@@ -349,9 +390,9 @@ void tcp_notice_no_answer(struct tcp_flow *flow)
 {
 	flow->dialogue = 0;
 	if (flow->near_eof)
-		flow->owner->habits.last_answer = 0;
+		tcp_habits_of(flow)->last_answer = 0;
 	else if (!flow->has_answered)
-		flow->owner->habits.first_answer = 0;
+		tcp_habits_of(flow)->first_answer = 0;
 }
 
 /* From `offset` in `down`, at most `len`; returns how many bytes of it went out. */
@@ -389,7 +430,7 @@ uint32_t tcp_room_down(const struct tcp_flow *flow)
 
 static void notice_last_answer(struct tcp_flow *flow)
 {
-	struct tcp_habits *habits = &flow->owner->habits;
+	struct tcp_habits *habits = tcp_habits_of(flow);
 	bool was_soon = tcp_now_ns(flow) - flow->heard_ns < TCP_DELAYED_ACK_NS;
 
 	habits->last_answer = habit_after(habits->last_answer, was_soon);
@@ -465,11 +506,11 @@ static bool window_has_opened(const struct tcp_flow *flow)
 }
 
 /* To a request, or to the end of the container's stream. */
-static bool is_answer_expected(const struct tcp_flow *flow)
+static bool is_answer_expected(struct tcp_flow *flow)
 {
 	if (flow->near_eof)
 		return flow->state == TCP_CLOSE_WAIT &&
-			flow->owner->habits.last_answer >= TCP_HABIT;
+			tcp_habits_of(flow)->last_answer >= TCP_HABIT;
 	return flow->n_in == 1 && flow->dialogue >= TCP_HABIT;
 }
 

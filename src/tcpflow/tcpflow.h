@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The TCP relay: each connection of the container ends here and goes on as a socket of the host.
+ * The TCP relay: each connection of the container ends here and goes on as a socket of the host,
+ * and each client of a published port goes on from here to the container.
  * It is no general TCP: the container's kernel sits at the other end of a wire that is short, keeps
  * the order and loses next to nothing. Two streams meet in a flow,
  *
@@ -50,6 +51,8 @@
 #define TCP_PROBES            3
 /* A SYN-ACK that nobody acknowledges. */
 #define TCP_SYN_GIVE_UP_NS (20 * NS_PER_SEC)
+/* Between the questions where the container's server is. */
+#define TCP_ASK_AGAIN_NS (1 * NS_PER_SEC)
 /* On a wire without routers nothing is older than this (2 MSL, RFC 9293 3.4.2). */
 #define TCP_TIME_WAIT_NS (10 * NS_PER_SEC)
 /* How long a peer that vanished is silent to the container after its last word. */
@@ -94,6 +97,9 @@ struct tcp_flow {
 	uint8_t n_in;            /* segments with data since we sent some */
 	uint8_t dialogue;        /* how often in a row an answer came soon, up to TCP_HABIT */
 	bool has_answered;       /* data was sent to the container */
+	bool is_arrival;         /* the host's side came first: tcpflow_arrive() */
+	bool is_active;          /* counted in usage->n_active */
+	bool has_retried;        /* SYN_SENT: an old connection was in the way, once */
 	bool is_dns;             /* goes to the host's nameservers, whichever stands */
 	uint8_t servers_tried;   /* bits, by their position */
 	uint32_t far_pace_s;     /* of the probes to the host, 0: its default */
@@ -111,7 +117,9 @@ struct tcp_flow {
 
 	struct list ready;   /* in tcpflow.ready */
 	struct list hungry;  /* in tcpflow.hungry: waits for memory */
-	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first */
+	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first; in
+			      * tcpflow.resolving: in RESOLVING */
+	struct usage *usage; /* of an arrival's rule; NULL: there is none */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
 };
@@ -143,13 +151,17 @@ struct tcp_habits {
 
 struct tcpflow {
 	struct tcpflow_config config;
-	struct tcp_habits habits;
+	struct tcp_habits habits, arrival_habits; /* of connections that the container dialled, or
+						   * that it was dialled for */
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;
-	struct list ready, hungry, waiting;
+	struct list ready, hungry, waiting, resolving;
 	struct timer trim_timer;
-	uint32_t n_half_open, max_half_open;
+	/* Of each kind there may be max_half_open, so that neither takes the other's room. */
+	uint32_t n_half_open; /* the container's dials */
+	uint32_t n_arriving;  /* clients for whom it is dialled */
+	uint32_t max_half_open;
 	uint32_t n_challenges; /* in the second that began at challenges_since_ns (RFC 5961 7) */
 	int64_t challenges_since_ns;
 	/* Tests hear of each event, before it is handled; NULL: nobody does. */
@@ -185,8 +197,11 @@ void tcpflow_refuse(struct tcpflow *tcpflow, const uint8_t *frame, const struct 
 /* Dials the container (RFC 9293 3.10.1) in the name of the client; its descriptor is the flow's
  * when 0 is returned. If these ports are in use between the two the client is shown with another
  * one. What the container answers the client gets: a refusal is a reset, and so is that nobody is
- * there (NEXT_HOP_GIVE_UP_NS) or answers (TCP_SYN_GIVE_UP_NS). A negative errno: there is no room.
- */
+ * there (NEXT_HOP_GIVE_UP_NS) or answers (TCP_SYN_GIVE_UP_NS). The usage counts it as opened when
+ * the container has accepted it, else as refused. A negative errno: -ENOSPC there is no room,
+ * -EADDRINUSE no port is free between the two, -ENETDOWN the link is gone, -EAFNOSUPPORT, -EINVAL
+ * these two cannot meet, or what tcp_adopt() says; then nothing was counted. Not to be called out
+ * of the other functions of the relay. */
 int tcpflow_arrive(struct tcpflow *tcpflow, const struct tcp_arrival *arrival);
 /* `addr` was heard of at `mac`: flows that wait for it dial. */
 void tcpflow_neighbor(

@@ -4,15 +4,6 @@
 
 #include "udpflow/udpflow.h"
 
-/* Errors of earlier datagrams that may stand in the way of one: each is told and it is tried again.
- * A peer that refuses as fast as we send does not hold up the others for ever. */
-#define UDP_ATTEMPTS_MAX 16
-
-/* Of the room for one datagram that comes in. The step is no power of two: their beginnings would
- * all be in the same few lines of the processor's cache. */
-#define UDP_INBOX_ROOM   65536
-#define UDP_INBOX_STRIDE (UDP_INBOX_ROOM + 25 * 64)
-
 /* The container's word about the path to it is forgotten after ten minutes (RFC 1191 6.3). */
 #define UDP_PATH_MTU_NS (600 * NS_PER_SEC)
 
@@ -23,9 +14,9 @@ struct udp_flow {
 	struct in6_addr loopback_name; /* how the container last called the host's ::1 */
 	uint32_t path_mtu;             /* towards the container, where it has told; 0: it has not */
 	int64_t path_mtu_until_ns;
-	unsigned int batch;    /* how many to ask for */
-	unsigned int n_unsent; /* in the outbox */
-	bool only_dns;         /* never spoke to a port but 53 */
+	unsigned int batch; /* how many to ask for */
+	bool has_unsent;    /* in the outbox */
+	bool only_dns;      /* never spoke to a port but 53 */
 	int64_t used_ns;
 	struct timer timer;
 	struct list used;  /* in udpflow.used */

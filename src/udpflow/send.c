@@ -46,7 +46,7 @@ enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagra
 	enum udp_errors found = UDP_ERRORS_NONE;
 	struct host_dgram_error error;
 
-	for (int n = 0; n < UDP_ATTEMPTS_MAX; n++) {
+	for (int n = 0; n < OUTBOX_ATTEMPTS_MAX; n++) {
 		if (!config->host->ops->dgram_error(config->host, &flow->dgram, &error))
 			break;
 		if (found == UDP_ERRORS_NONE)
@@ -75,8 +75,9 @@ static void tell_refusal(struct udp_flow *flow, const struct host_datagram *data
 /* The first of `datagrams` was not sent. Whether to try it again. A datagram that is larger than
  * its path's MTU goes out in fragments after all, when the container has been told: who looks for
  * the MTU hears of it, and who does not has lost nothing. */
-static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int error)
+static bool retry(void *sender, struct host_datagram *datagram, int error)
 {
+	struct udp_flow *flow = sender;
 	enum udp_errors found = udp_take_errors(flow, datagram);
 
 	if (found == UDP_ERRORS_SOME)
@@ -90,71 +91,17 @@ static bool retry(struct udp_flow *flow, struct host_datagram *datagram, int err
 	return false;
 }
 
-/* Runs are as many as they hold. */
-static void count_all(struct udp_flow *flow, enum counter which,
-	const struct host_datagram *datagrams, unsigned int n)
-{
-	uint64_t *counter = &flow->owner->config.counters->value[which];
-
-	for (unsigned int i = 0; i < n; i++)
-		*counter += host_n_datagrams(&datagrams[i]);
-}
-
-/* Datagrams of runs of which others were sent. */
-static void count_dropped(struct udp_flow *flow)
-{
-	flow->owner->config.counters->value[COUNTER_UDP_SEND_FULL] += flow->dgram.n_dropped;
-	flow->dgram.n_dropped = 0;
-}
-
-static void send_batch(struct udp_flow *flow, struct host_datagram *datagrams, unsigned int n)
-{
-	const struct flow_config *config = &flow->owner->config;
-	unsigned int attempts = 0;
-
-	for (unsigned int i = 0; i < n;) {
-		int r = config->host->ops->dgram_send(
-			config->host, &flow->dgram, datagrams + i, (int)(n - i));
-
-		if (r > 0) {
-			i += (unsigned int)r;
-			attempts = 0;
-		} else if (r == -EAGAIN || r == 0) {
-			count_all(flow, COUNTER_UDP_SEND_FULL, datagrams + i, n - i);
-			return;
-		} else if (attempts++ >= UDP_ATTEMPTS_MAX || !retry(flow, &datagrams[i], -r)) {
-			count_all(flow, COUNTER_UDP_NOT_SENT, datagrams + i, 1);
-			attempts = 0;
-			i++;
-		}
-	}
-}
-
-/* Those of one mapping together, in their order. */
-static void send_from(struct outbox *outbox, unsigned int first)
-{
-	struct host_datagram batch[OUTBOX_MESSAGES];
-	struct udp_flow *flow = outbox->flows[first];
-	unsigned int n = 0;
-
-	for (unsigned int i = first; i < outbox->n; i++) {
-		if (outbox->flows[i] != flow)
-			continue;
-		batch[n++] = outbox->messages[i];
-		outbox->flows[i] = NULL;
-	}
-	flow->n_unsent = 0;
-	send_batch(flow, batch, n);
-	if (flow->dgram.n_dropped)
-		count_dropped(flow);
-}
-
 void udp_send_all(struct udpflow *udpflow)
 {
-	struct outbox *outbox = &udpflow->outbox;
+	const struct flow_config *config = &udpflow->config;
+	struct host_datagram messages[OUTBOX_MESSAGES];
+	void *sender;
+	unsigned int n;
 
-	for (unsigned int i = 0; i < outbox->n; i++)
-		if (outbox->flows[i])
-			send_from(outbox, i);
-	outbox_clear(outbox);
+	while ((n = outbox_take(&udpflow->outbox, &sender, messages))) {
+		struct udp_flow *flow = sender;
+
+		flow->has_unsent = false;
+		outbox_send(config->host, &flow->dgram, config->counters, messages, n, retry, flow);
+	}
 }

@@ -3,25 +3,19 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 
 #include "base/util.h"
 #include "flow/unreachable.h"
 #include "udpflow/internal.h"
 #include "wire/icmp_about.h"
-#include "wire/ip4.h"
-#include "wire/ip6.h"
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
 #define DNS_PORT 53
-/* Each of UDP_ATTEMPTS_MAX errors, for one event. */
+/* Each of OUTBOX_ATTEMPTS_MAX errors, for one event. */
 #define ERROR_ROUNDS_MAX 4
 /* Mappings from which one turn receives. */
 #define TURN_MAPPINGS 32
-/* So long nothing came in before the inbox's memory goes back. */
-#define TRIM_NS     (1 * NS_PER_SEC)
-#define INBOX_BYTES ((size_t)HOST_BATCH_MAX * UDP_INBOX_STRIDE)
 
 static struct udp_flow *udp_flow_of(struct flow *flow)
 {
@@ -35,7 +29,7 @@ static void close_mapping(struct udp_flow *flow)
 	struct udpflow *udpflow = flow->owner;
 	struct host *host = udpflow->config.host;
 
-	if (flow->n_unsent)
+	if (flow->has_unsent)
 		udp_send_all(udpflow);
 	host->ops->dgram_close(host, &flow->dgram);
 	timer_cancel(&udpflow->config.loop->timers, &flow->timer);
@@ -200,23 +194,17 @@ static void note_near(struct udp_flow *flow, const uint8_t *frame, const struct 
 static void put(struct udpflow *udpflow, struct udp_flow *flow, struct host_datagram *datagram,
 	uint16_t segment)
 {
-	size_t left = datagram->len, max = left;
+	struct host_datagram part;
+	bool more;
 
-	if (segment) {
-		max = MIN(HOST_RUN_MAX, HOST_RUN_BYTES_MAX / segment);
-		max = MAX(max, 1) * segment;
-	}
 	do {
-		datagram->len = MIN(left, max);
-		datagram->segment = datagram->len > segment ? segment : 0;
-		if (!outbox_add(&udpflow->outbox, flow, datagram)) {
+		more = outbox_cut(datagram, segment, &part);
+		if (!outbox_add(&udpflow->outbox, flow, &part)) {
 			udp_send_all(udpflow);
-			outbox_add(&udpflow->outbox, flow, datagram);
+			outbox_add(&udpflow->outbox, flow, &part);
 		}
-		flow->n_unsent++;
-		datagram->data += datagram->len;
-		left -= datagram->len;
-	} while (left);
+		flow->has_unsent = true;
+	} while (more);
 }
 
 void udpflow_input(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
@@ -271,25 +259,11 @@ static struct udp_flow *mapping_quoted(
 	return flow ? udp_flow_of(flow) : NULL;
 }
 
-/* 0: the message is no such thing. */
-static uint32_t told_mtu(const struct packet *packet, const struct icmp_header *icmp)
-{
-	uint32_t rest = be32_get(icmp->rest);
-
-	if (packet->src.family == AF_INET) {
-		if (icmp->type != ICMP_DESTINATION_UNREACHABLE ||
-			icmp->code != ICMP_FRAGMENTATION_NEEDED || !(rest & 0xffff))
-			return 0;
-		return MAX(rest & 0xffff, IP4_MIN_MTU);
-	}
-	return icmp->type == ICMP6_PACKET_TOO_BIG ? MAX(rest, IP6_MIN_MTU) : 0;
-}
-
 void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const struct packet *packet)
 {
 	const struct icmp_header *icmp =
 		(const struct icmp_header *)(frame + packet->transport_offset);
-	uint32_t mtu = told_mtu(packet, icmp);
+	uint32_t mtu = icmp_about_mtu(packet->src.family, icmp);
 	struct udp_flow *flow;
 
 	flow = mtu ? mapping_quoted(udpflow, frame, packet) : NULL;
@@ -304,18 +278,6 @@ void udpflow_near_error(struct udpflow *udpflow, const uint8_t *frame, const str
 }
 
 /* ---- the turn ---- */
-
-static void on_trim(struct timer *timer, int64_t now_ns)
-{
-	struct udpflow *udpflow = container_of(timer, struct udpflow, trim_timer);
-
-	if (udpflow->was_used) {
-		udpflow->was_used = false;
-		timer_arm(&udpflow->config.loop->timers, timer, now_ns + TRIM_NS);
-	} else {
-		madvise(udpflow->inbox, INBOX_BYTES, MADV_DONTNEED);
-	}
-}
 
 void udpflow_host_ready(struct udpflow *udpflow, struct handle handle, uint32_t events)
 {
@@ -342,10 +304,6 @@ static void receive_all(struct udpflow *udpflow)
 
 	if (list_is_empty(&udpflow->ready))
 		return;
-	udpflow->was_used = true;
-	if (!timer_is_armed(&udpflow->trim_timer))
-		timer_arm(&udpflow->config.loop->timers, &udpflow->trim_timer,
-			udpflow->config.loop->now_ns + TRIM_NS);
 	list_init(&now);
 	list_move(&now, &udpflow->ready);
 	for (int n = 0; n < TURN_MAPPINGS && (node = list_take(&now)); n++)
@@ -369,20 +327,19 @@ int udpflow_init(struct udpflow *udpflow, const struct flow_config *config)
 {
 	int r;
 
-	*udpflow = (struct udpflow){.config = *config, .trim_timer.fire = on_trim};
+	*udpflow = (struct udpflow){.config = *config};
 	list_init(&udpflow->used);
 	list_init(&udpflow->ready);
-	udpflow->inbox = mmap(NULL, INBOX_BYTES, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (udpflow->inbox == MAP_FAILED)
-		return -errno;
+	r = inbox_init(&udpflow->inbox, config->loop);
+	if (r < 0)
+		return r;
 	r = outbox_init(&udpflow->outbox);
 	if (r == 0)
 		r = flow_table_init(
 			&udpflow->table, sizeof(struct udp_flow), config->max_sockets, config->key);
 	if (r < 0) {
 		outbox_done(&udpflow->outbox);
-		munmap(udpflow->inbox, INBOX_BYTES);
+		inbox_done(&udpflow->inbox);
 	}
 	return r;
 }
@@ -391,8 +348,7 @@ void udpflow_done(struct udpflow *udpflow)
 {
 	while (!list_is_empty(&udpflow->used))
 		close_mapping(container_of(udpflow->used.next, struct udp_flow, used));
-	timer_cancel(&udpflow->config.loop->timers, &udpflow->trim_timer);
 	flow_table_done(&udpflow->table);
 	outbox_done(&udpflow->outbox);
-	munmap(udpflow->inbox, INBOX_BYTES);
+	inbox_done(&udpflow->inbox);
 }

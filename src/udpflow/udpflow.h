@@ -12,8 +12,9 @@
 #include <stdint.h>
 
 #include "flow/config.h"
+#include "flow/inbox.h"
+#include "flow/outbox.h"
 #include "flow/table.h"
-#include "udpflow/outbox.h"
 #include "wire/packet.h"
 
 /* A mapping ends when the container has sent nothing and heard nothing for so long (RFC 4787 REQ-5:
@@ -28,10 +29,7 @@ struct udpflow {
 	struct list used;  /* least recently first */
 	struct list ready; /* have more to receive */
 	struct outbox outbox;
-	struct host_datagram in[HOST_BATCH_MAX];
-	uint8_t *inbox;          /* rooms for them; touched pages go back when it is quiet */
-	struct timer trim_timer; /* armed while some may be touched */
-	bool was_used;           /* since it was armed */
+	struct inbox inbox;
 };
 
 /* 0 or a negative errno; `config` is copied, what it points to stays its owner's. */

@@ -9,6 +9,28 @@ bool arp_sender_is_sane(const struct arp_header *arp)
 		first >> 4 < 0xe;
 }
 
+void arp_build_request(uint8_t *buf, const struct eth_addr *mac, be32 sender, be32 target)
+{
+	struct eth_header *eth = (struct eth_header *)buf;
+	struct arp_header *arp = (struct arp_header *)(eth + 1);
+
+	*eth = (struct eth_header){
+		.dst = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		.src = *mac,
+		.type = be16_of(ETH_TYPE_ARP),
+	};
+	*arp = (struct arp_header){
+		.hardware_type = be16_of(ARP_HARDWARE_ETHERNET),
+		.protocol_type = be16_of(ETH_TYPE_IP4),
+		.hardware_len = ETH_ADDR_LEN,
+		.protocol_len = sizeof(be32),
+		.opcode = be16_of(ARP_REQUEST),
+		.sender_hardware = *mac,
+		.sender_protocol = sender,
+		.target_protocol = target,
+	};
+}
+
 void arp_build_reply(uint8_t *buf, const struct arp_header *request, const struct eth_addr *mac)
 {
 	struct eth_header *eth = (struct eth_header *)buf;

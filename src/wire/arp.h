@@ -29,5 +29,9 @@ _Static_assert(sizeof(struct arp_header) == 28, "no padding");
 /* Whether somebody can be meant by the sender: 0.0.0.0 is a probe's (RFC 5227 2.1.1). */
 bool arp_sender_is_sane(const struct arp_header *arp);
 
+/* Asks all for the Ethernet address of `target`, in the name of `sender` at `mac`. A frame of
+ * ARP_FRAME_LEN bytes. */
+void arp_build_request(uint8_t *buf, const struct eth_addr *mac, be32 sender, be32 target);
+
 /* The answer to `request`: what it asks for is at `mac`. A frame of ARP_FRAME_LEN bytes. */
 void arp_build_reply(uint8_t *buf, const struct arp_header *request, const struct eth_addr *mac);

@@ -104,3 +104,16 @@ bool icmp_about_parse(const uint8_t *frame, const struct packet *packet, struct 
 		memcpy(ret->header, header, sizeof(ret->header));
 	return header;
 }
+
+uint32_t icmp_about_mtu(uint8_t family, const struct icmp_header *icmp)
+{
+	uint32_t rest = be32_get(icmp->rest);
+
+	if (family == AF_INET) {
+		if (icmp->type != ICMP_DESTINATION_UNREACHABLE ||
+			icmp->code != ICMP_FRAGMENTATION_NEEDED || !(rest & 0xffff))
+			return 0;
+		return MAX(rest & 0xffff, IP4_MIN_MTU);
+	}
+	return icmp->type == ICMP6_PACKET_TOO_BIG ? MAX(rest, IP6_MIN_MTU) : 0;
+}

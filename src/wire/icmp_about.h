@@ -35,6 +35,9 @@ size_t icmp_about_build(
 /* How many bytes of the data may follow, so that the packet is not larger than an error may be. */
 size_t icmp_about_room(uint8_t family);
 
+/* The MTU that an ICMP error tells, never less than the family's smallest; 0: it tells none. */
+uint32_t icmp_about_mtu(uint8_t family, const struct icmp_header *icmp);
+
 /* Of an ICMP error; `len` and `dont_fragment` are left out. False: what it quotes is too short, or
  * a later fragment. */
 bool icmp_about_parse(const uint8_t *frame, const struct packet *packet, struct icmp_about *ret);

@@ -26,11 +26,11 @@ static bool options_are_sane(struct cursor options)
 }
 
 /* RFC 4291 2.7.1 */
+static const uint8_t solicited_prefix[] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
+
 static bool is_solicited_node(const struct in6_addr *addr)
 {
-	static const uint8_t prefix[] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
-
-	return !memcmp(addr, prefix, sizeof(prefix));
+	return !memcmp(addr, solicited_prefix, sizeof(solicited_prefix));
 }
 
 static bool solicitation_is_sane(const uint8_t *frame, const struct packet *packet)
@@ -103,4 +103,31 @@ void ndp_build_advertisement(struct ndp_advertisement *ret, const struct in6_add
 		.mac = *mac,
 	};
 	memcpy(&ret->neighbor.target, target, sizeof(ret->neighbor.target));
+}
+
+void ndp_build_solicitation(
+	struct ndp_solicitation *ret, const struct in6_addr *target, const struct eth_addr *mac)
+{
+	*ret = (struct ndp_solicitation){
+		.neighbor.icmp.type = ICMP6_NEIGHBOR_SOLICITATION,
+		.option = {.type = NDP_OPTION_SOURCE, .length = 1},
+		.mac = *mac,
+	};
+	memcpy(&ret->neighbor.target, target, sizeof(ret->neighbor.target));
+}
+
+struct in6_addr ndp_solicited_node(const struct in6_addr *target)
+{
+	struct in6_addr node = *target;
+
+	memcpy(&node, solicited_prefix, sizeof(solicited_prefix));
+	return node;
+}
+
+struct eth_addr ndp_group_mac(const struct in6_addr *group)
+{
+	struct eth_addr mac = {{0x33, 0x33}};
+
+	memcpy(&mac.b[2], &group->s6_addr[12], 4);
+	return mac;
 }

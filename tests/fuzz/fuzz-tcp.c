@@ -22,6 +22,7 @@
 #include "tests/fuzz/tcp-world.h"
 #include "wire/checksum.h"
 #include "wire/cursor.h"
+#include "wire/icmp_about.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
 #include "wire/tcp.h"
@@ -50,7 +51,7 @@ enum operation {
 	OP_EVENT,   /* fd, events; the dial's outcome in the argument */
 	OP_SUPPLY,  /* fd, in16, out16: what can be received and sent; the argument: an error */
 	OP_FINISH,
-	OP_LINK, /* the argument: whether it takes frames */
+	OP_OTHER, /* the argument: see op_other() */
 };
 
 /* ---- frames from the container ---- */
@@ -71,6 +72,8 @@ static void note_near_edge(const uint8_t *frame, const struct packet *p)
 	if (!found)
 		return;
 	flow = container_of(found, struct tcp_flow, flow);
+	if (tcp_is_arriving(flow) && !(tcp->flags & TCP_SYN))
+		return;
 	track = &world.track[found->index];
 	track->is_foreign |= world.is_raw;
 	if (!(tcp->flags & TCP_ACK) || seq_before(ack, flow->snd_una) ||
@@ -99,29 +102,30 @@ static void input(uint8_t *buf, size_t len)
 	check_flows();
 }
 
-static size_t put_ip(uint8_t *at, bool is4, size_t tcp_len)
+static const uint8_t near6[16] = {0xfd, [15] = 0x64}, far6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
+static const uint32_t near4 = 0x0a000264, far4 = 0xc6336407;
+
+static size_t put_ip(uint8_t *at, bool is4, uint8_t protocol, size_t len)
 {
-	static const uint8_t near6[16] = {0xfd, [15] = 0x64},
-			     far6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
 	struct ip4_header *ip4 = (struct ip4_header *)at;
 	struct ip6_header *ip6 = (struct ip6_header *)at;
 
 	if (is4) {
 		*ip4 = (struct ip4_header){
 			.version_ihl = 0x45,
-			.total_length = be16_of((uint16_t)(sizeof(*ip4) + tcp_len)),
+			.total_length = be16_of((uint16_t)(sizeof(*ip4) + len)),
 			.ttl = 64,
-			.protocol = IPPROTO_TCP,
-			.src = be32_of(0x0a000264),
-			.dst = be32_of(0xc6336407),
+			.protocol = protocol,
+			.src = be32_of(near4),
+			.dst = be32_of(far4),
 		};
 		ip4->checksum = checksum_finish(checksum_add(0, ip4, sizeof(*ip4)));
 		return sizeof(*ip4);
 	}
 	*ip6 = (struct ip6_header){
 		.version_class_flow = be32_of(0x60000000),
-		.payload_length = be16_of((uint16_t)tcp_len),
-		.next_header = IPPROTO_TCP,
+		.payload_length = be16_of((uint16_t)len),
+		.next_header = protocol,
 		.hop_limit = 64,
 	};
 	memcpy(&ip6->src, near6, sizeof(near6));
@@ -145,6 +149,14 @@ static struct tcp_flow *flow_in_slot(unsigned int slot)
 			return flow;
 	}
 	return NULL;
+}
+
+/* A client's may be shown as another one. */
+static uint16_t far_port_of(unsigned int slot)
+{
+	const struct tcp_flow *flow = flow_in_slot(slot);
+
+	return flow ? flow->flow.key.far_port : (uint16_t)(84 + slot % 4);
 }
 
 /* Whence the numbers are counted. */
@@ -194,7 +206,7 @@ static void craft(const struct crafted *c)
 	};
 	*tcp = (struct tcp_header){
 		.src_port = be16_of((uint16_t)(1000 + c->slot)),
-		.dst_port = be16_of((uint16_t)(84 + c->slot % 4)),
+		.dst_port = be16_of(far_port_of(c->slot)),
 		.flags = c->flags,
 		.window = be16_of(c->window),
 	};
@@ -202,7 +214,7 @@ static void craft(const struct crafted *c)
 	if (c->flags & TCP_SYN && c->choice & 4)
 		header_len += put_options((uint8_t *)(tcp + 1), c->choice >> 3);
 	tcp->offset = (uint8_t)(header_len / 4 << 4);
-	put_ip(ip, is4, header_len + c->len);
+	put_ip(ip, is4, IPPROTO_TCP, header_len + c->len);
 	data = (uint8_t *)tcp + header_len;
 	/* What a SYN brings is behind its number. */
 	memcpy(data, stream_at(be32_get(tcp->seq) + !!(c->flags & TCP_SYN)), c->len);
@@ -342,6 +354,106 @@ static void op_supply(struct cursor *in, unsigned int argument)
 	check_flows();
 }
 
+static struct ip_addr addr4(uint32_t v4)
+{
+	return ip_addr_of_v4((struct in_addr){htonl(v4)});
+}
+
+static struct ip_addr addr6(const uint8_t v6[16])
+{
+	struct in6_addr addr;
+
+	memcpy(&addr, v6, sizeof(addr));
+	return ip_addr_of_v6(&addr);
+}
+
+static void arrive(unsigned int slot)
+{
+	const bool is4 = slot < 4;
+	const struct tcp_arrival arrival = {
+		.fd = free_fd(),
+		.near = is4 ? addr4(near4) : addr6(near6),
+		.near_port = (uint16_t)(1000 + slot),
+		.far = is4 ? addr4(far4) : addr6(far6),
+		.far_port = (uint16_t)(84 + slot % 4),
+		.usage = world.usage,
+	};
+
+	world.far[arrival.fd] = (struct far){.is_open = true, .is_up = true};
+	if (tcpflow_arrive(&world.tcpflow, &arrival) < 0)
+		world.far[arrival.fd].is_open = false;
+}
+
+/* About the SYN that is under way, more or less. */
+static void near_error(unsigned int slot, uint8_t type, uint8_t code)
+{
+	static uint8_t frame[256];
+	const bool is4 = slot < 4;
+	const struct tcp_flow *flow = flow_in_slot(slot);
+	const struct icmp_header icmp = {.type = type, .code = code & 0xf};
+	const be16 ports[] = {be16_of(far_port_of(slot)), be16_of((uint16_t)(1000 + slot))};
+	const be32 seq = be32_of((flow ? flow->iss : 0) + (code >> 7));
+	struct eth_header *eth = (struct eth_header *)frame;
+	struct icmp_about about = {
+		.src = is4 ? addr4(far4) : addr6(far6),
+		.dst = is4 ? addr4(near4) : addr6(near6),
+		.protocol = code & 0x40 ? IPPROTO_UDP : IPPROTO_TCP,
+		.len = TCP_HEADER_MIN,
+	};
+	uint8_t message[ICMP_ABOUT_MAX];
+	struct packet packet;
+	size_t len, ip_len;
+
+	memcpy(about.header, ports, sizeof(ports));
+	memcpy(about.header + sizeof(ports), &seq, sizeof(seq));
+	len = icmp_about_build(message, &about, &icmp) - (code >> 4 & 3) * 8;
+	*eth = (struct eth_header){.type = be16_of(is4 ? ETH_TYPE_IP4 : ETH_TYPE_IP6)};
+	ip_len = put_ip(frame + ETH_HEADER_LEN, is4, icmp_protocol(is4 ? AF_INET : AF_INET6), len);
+	memcpy(frame + ETH_HEADER_LEN + ip_len, message, len);
+	ALWAYS(packet_parse(frame, ETH_HEADER_LEN + ip_len + len, &packet) == PACKET_OK);
+	tcpflow_near_error(&world.tcpflow, frame, &packet);
+}
+
+static void op_neighbor(bool is_unknown)
+{
+	const struct ip_addr addr = addr4(near4), addr_6 = addr6(near6);
+
+	world.is_unknown = is_unknown;
+	if (is_unknown)
+		return;
+	tcpflow_neighbor(&world.tcpflow, &addr, &near_mac);
+	tcpflow_neighbor(&world.tcpflow, &addr_6, &near_mac);
+}
+
+/* The middle bits choose: the link, and whether it takes frames; a client, and in which slot; where
+ * the container is, and whether that is unknown; the end of the rule, or an ICMP error. */
+static void op_other(struct cursor *in, unsigned int argument)
+{
+	const unsigned int slot = argument & 1 ? 4 + (argument >> 3) : argument >> 3;
+	uint8_t type;
+
+	switch (argument >> 1 & 3) {
+	case 0:
+		world.is_down = argument & 1;
+		return;
+	case 1:
+		arrive(slot);
+		break;
+	case 2:
+		op_neighbor(argument & 1);
+		break;
+	case 3:
+		if (argument == 31) {
+			tcpflow_reset_all(&world.tcpflow, world.usage);
+			break;
+		}
+		type = next8(in);
+		near_error(slot, type, next8(in));
+		break;
+	}
+	check_flows();
+}
+
 static void operate(struct cursor *in)
 {
 	uint8_t code = next8(in);
@@ -369,8 +481,8 @@ static void operate(struct cursor *in)
 	case OP_FINISH:
 		finish();
 		break;
-	case OP_LINK:
-		world.is_down = argument & 1;
+	case OP_OTHER:
+		op_other(in, argument);
 		break;
 	}
 }
@@ -416,6 +528,7 @@ static void check_nothing_left(void)
 	ALWAYS(timer_heap_next(&world.loop.timers) == CLOCK_NEVER);
 	for (size_t fd = 0; fd < FDS; fd++)
 		ALWAYS(!world.far[fd].is_open);
+	ALWAYS(!world.n_claims && !world.usage->n_active && world.usage->n_refs == 1);
 }
 
 /* ---- the beginning ---- */
@@ -430,6 +543,8 @@ static void world_init(uint8_t settings)
 		.loop = &world.loop,
 		.counters = &world.counters,
 		.icmp_limit = &world.icmp_limit,
+		.next_hop = &world.next_hop,
+		.mtu = 1500,
 		.key = &key,
 		.max_flows = MAX_FLOWS,
 		.queue_len = settings & SETTING_SHORT_QUEUE ? 20 : 0,
@@ -453,7 +568,10 @@ static void world_init(uint8_t settings)
 		.loop = {.epoll_fd = -1, .now_ns = NS_PER_SEC},
 		.link = {.ops = &link_ops, .fd = -1},
 		.host = {.ops = &host_ops},
+		.next_hop = {.ops = &hop_ops},
+		.usage = usage_new(),
 	};
+	ALWAYS(world.usage);
 	if (settings & SETTING_CSUM)
 		world.link.offloads = LINK_CSUM;
 	if (settings & SETTING_CSUM && settings & SETTING_TSO)
@@ -483,5 +601,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	tcpflow_done(&world.tcpflow);
 	ingress_done(&world.ingress);
 	check_nothing_left();
+	usage_unref(world.usage);
 	return 0;
 }

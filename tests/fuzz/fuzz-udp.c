@@ -26,6 +26,7 @@ enum setting {
 	SETTING_SILENCE = 1 << 4, /* at the end; else all is closed as it is */
 	SETTING_NO_DNS = 1 << 5,
 	SETTING_LINK_GONE = 1 << 6, /* at the end */
+	SETTING_PUBLISH = 1 << 7,
 };
 
 /* An operation's lower 3 bits; the rest of its byte is an argument, too. */
@@ -52,7 +53,8 @@ static void udp_input(const uint8_t *frame, const struct packet *packet)
 
 	if (policy_map(&world.policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP, &addr) !=
 		POLICY_NAMESERVER) {
-		udpflow_input(&world.udpflow, frame, packet);
+		if (!publish_udp_input(world.publish, frame, packet))
+			udpflow_input(&world.udpflow, frame, packet);
 		return;
 	}
 	ingress_complete_checksum(buf, packet);
@@ -69,8 +71,10 @@ static void icmp_input(const uint8_t *frame, const struct packet *packet)
 	if (type == (packet->protocol == IPPROTO_ICMP ? ICMP_ECHO : ICMP6_ECHO_REQUEST))
 		icmpflow_input(&world.icmpflow, frame, packet);
 	else if (packet->protocol == IPPROTO_ICMP ? type == ICMP_DESTINATION_UNREACHABLE
-						  : type == ICMP6_PACKET_TOO_BIG)
-		udpflow_near_error(&world.udpflow, frame, packet);
+						  : type <= ICMP6_PACKET_TOO_BIG) {
+		if (!publish_udp_near_error(world.publish, frame, packet))
+			udpflow_near_error(&world.udpflow, frame, packet);
+	}
 }
 
 /* The frame in `buf`. */
@@ -321,6 +325,17 @@ static void op_time(unsigned int argument)
 	expire(world.loop.now_ns + (INT64_C(1000) << argument) + 1);
 }
 
+/* To which of our addresses; and who is dual-stack hears both families. */
+static void make_published(
+	const struct far *far, struct host_datagram *datagram, unsigned int which, uint8_t choice)
+{
+	bool is4 = far->family == AF_INET || (far->is_dual && choice & 16);
+
+	datagram->addr = far_addr(which, is4);
+	datagram->local = far_addr(choice >> 5 & 1, is4);
+	datagram->scope = choice & 1;
+}
+
 static void op_supply(struct cursor *in, unsigned int argument)
 {
 	struct far *far = &world.far[next8(in) % FDS];
@@ -340,6 +355,8 @@ static void op_supply(struct cursor *in, unsigned int argument)
 	if (far->is_ping || datagram.len <= datagram.segment || datagram.len > 65000 ||
 		datagram.len > (size_t)datagram.segment * HOST_RUN_MAX)
 		datagram.segment = 0;
+	if (far->is_published)
+		make_published(far, &datagram, argument, choice);
 	if (far->peer.family) {
 		datagram.addr = far->peer;
 		datagram.port = 53;
@@ -373,9 +390,27 @@ static void op_error(struct cursor *in, unsigned int argument)
 
 	if (!far->is_open)
 		return;
+	if (far->is_published) {
+		error.local = far_addr(choice >> 5 & 1, far->family == AF_INET);
+		error.scope = choice & 1;
+	}
 	push_error(far, &error);
 	far->pending = error.error;
 	far->is_woken = true;
+}
+
+static void op_rules(uint8_t value)
+{
+	static const struct eth_addr mac = {{2, 0, 0, 0, 0, 1}};
+	const struct ip_addr guest = far_addr(0, true);
+
+	world.guest_is_hidden = value & 1;
+	if (!world.guest_is_hidden)
+		publish_neighbor(world.publish, &guest, &mac);
+	if (value & 2)
+		unbind_rule(value >> 2 & 1);
+	if (value & 8 && !world.rules[value >> 2 & 1].id)
+		bind_rule(value >> 2 & 1);
 }
 
 static void op_host(struct cursor *in, unsigned int argument)
@@ -409,7 +444,12 @@ static void op_host(struct cursor *in, unsigned int argument)
 		else
 			dns_servers_known(world.dns);
 		break;
+	case 6:
+		source_answer(value & 1);
+		finish();
+		break;
 	default:
+		op_rules(value);
 		finish();
 	}
 }
@@ -465,6 +505,47 @@ static void set_policy(uint8_t settings)
 	};
 }
 
+static void start_publish(const struct siphash_key *key)
+{
+	const struct splice_config splice_config = {
+		.loop = &world.loop,
+		.counters = &world.counters,
+		.sockets = &world.source,
+		.key = key,
+		.max_flows = 1,
+	};
+	struct publish_config config = {
+		.policy = &world.policy,
+		.host = &world.host,
+		.loop = &world.loop,
+		.counters = &world.counters,
+		.egress = &world.egress,
+		.icmp_limit = &world.icmp_limit,
+		.next_hop = &world.next_hop,
+		.sockets = &world.source,
+		.key = key,
+		.max_udp_clients = MAX_FLOWS,
+		.max_fd = INT_MAX,
+		.guest6 = guest6,
+	};
+
+	world.next_hop.ops = &hop_ops;
+	world.source.make = source_make;
+	config.splice = world.splice = splice_new(&splice_config);
+	ALWAYS(world.splice);
+	world.publish = publish_new(&config);
+	ALWAYS(world.publish);
+}
+
+static void stop_publish(void)
+{
+	for (int i = 0; i < RULES; i++)
+		unbind_rule(i);
+	while (world.n_asked)
+		source_answer(true);
+	ALWAYS(!world.n_claims);
+}
+
 static void start_parts(void)
 {
 	static const struct siphash_key key = {{1, 2}};
@@ -479,11 +560,13 @@ static void start_parts(void)
 		.max_sockets = MAX_FLOWS,
 	};
 
-	gateway_init(&world.gateway, &world.policy, &world.egress, &key, &world.counters);
+	gateway_init(
+		&world.gateway, &world.policy, &world.egress, &world.loop, &key, &world.counters);
 	ALWAYS(udpflow_init(&world.udpflow, &config) == 0);
 	ALWAYS(icmpflow_init(&world.icmpflow, &config) == 0);
 	world.dns = dns_new(&config);
 	ALWAYS(world.dns);
+	start_publish(&key);
 }
 
 static void start(uint8_t settings)
@@ -505,6 +588,8 @@ static void start(uint8_t settings)
 	egress_init(&world.egress, &world.policy, &world.link,
 		settings & SETTING_LARGE_MTU ? 65520 : 1500, 1, &world.counters);
 	start_parts();
+	for (int i = 0; settings & SETTING_PUBLISH && i < RULES; i++)
+		bind_rule(i);
 }
 
 /* Nobody says anything any more: all conversations end by themselves. */
@@ -514,6 +599,8 @@ static void be_silent(void)
 		world.far[fd].n_in = world.far[fd].n_errors = world.far[fd].pending = 0;
 	expire(world.loop.now_ns + 2 * UDPFLOW_IDLE_NS);
 	ALWAYS(!world.udpflow.table.n_flows && !world.icmpflow.table.n_flows);
+	ALWAYS(!world.n_claims);
+	stop_publish();
 	for (int fd = 0; fd < FDS; fd++)
 		ALWAYS(!world.far[fd].is_open);
 	ALWAYS(!world.loop.timers.root);
@@ -525,6 +612,9 @@ static void stop(uint8_t settings)
 		world.egress.link = NULL;
 	if (settings & SETTING_SILENCE)
 		be_silent();
+	stop_publish();
+	publish_free(world.publish);
+	splice_free(world.splice);
 	udpflow_done(&world.udpflow);
 	icmpflow_done(&world.icmpflow);
 	dns_free(world.dns);

@@ -39,6 +39,7 @@ struct track {
 	bool has_near_edge;
 	uint32_t near_edge; /* of the container's windows */
 	bool is_foreign;    /* raw frames came: its bytes are anything */
+	bool is_arrival;    /* a client's: irs is known only when the container has accepted */
 };
 
 static struct world {
@@ -54,6 +55,10 @@ static struct world {
 	struct track track[MAX_FLOWS];
 	uint64_t n_effects;
 	uint32_t dial_irs; /* the number of the SYN that is looked at */
+	struct next_hop next_hop;
+	struct usage *usage;
+	uint32_t n_claims;
+	bool is_unknown; /* where the container is */
 	bool is_down, is_gone, is_raw;
 } world;
 
@@ -81,16 +86,34 @@ static struct far *far_of(int fd)
 	return &world.far[fd];
 }
 
-static int host_dial(struct host *host, const struct host_dial *dial, struct handle handle)
+static int free_fd(void)
 {
 	int fd = 0;
 
-	struct track *track = &world.track[handle.index];
-
-	ALWAYS(dial->port && handle.index < MAX_FLOWS);
 	while (fd < FDS && world.far[fd].is_open)
 		fd++;
 	ALWAYS(fd < FDS);
+	return fd;
+}
+
+/* Every other one cannot be watched when the link is down. */
+static int host_adopt(struct host *host, int fd, struct handle handle)
+{
+	ALWAYS(far_of(fd)->is_up && handle.index < MAX_FLOWS);
+	if (world.is_down && handle.generation % 2)
+		return -EMFILE;
+	world.far[fd].handle = handle;
+	world.track[handle.index] =
+		(struct track){.generation = handle.generation, .fd = fd, .is_arrival = true};
+	return 0;
+}
+
+static int host_dial(struct host *host, const struct host_dial *dial, struct handle handle)
+{
+	struct track *track = &world.track[handle.index];
+	int fd = free_fd();
+
+	ALWAYS(dial->port && handle.index < MAX_FLOWS);
 	/* One in eight ports cannot be dialled. */
 	if (dial->port % 8 == 7)
 		return -EADDRNOTAVAIL;
@@ -144,13 +167,24 @@ static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
 	return n;
 }
 
+static uint32_t irs_of(const struct far *far)
+{
+	const struct handle handle = far->handle;
+	struct flow *flow = flow_table_get(&world.tcpflow.table, handle.index, handle.generation);
+
+	if (!world.track[handle.index].is_arrival)
+		return world.track[handle.index].irs;
+	ALWAYS(flow);
+	return container_of(flow, struct tcp_flow, flow)->irs;
+}
+
 static void check_sent(const struct far *far, const uint8_t *data, uint32_t n)
 {
 	const struct track *track = &world.track[far->handle.index];
 
 	ALWAYS(track->generation == far->handle.generation);
 	if (!track->is_foreign)
-		ALWAYS(!memcmp(data, stream_at(track->irs + 1 + far->out_offset), n));
+		ALWAYS(!memcmp(data, stream_at(irs_of(far) + 1 + far->out_offset), n));
 }
 
 static ssize_t host_send(struct host *host, int fd, const struct iovec *iov, int n_iov)
@@ -221,6 +255,7 @@ static bool host_has_unacknowledged(struct host *host, int fd)
 }
 
 static const struct host_ops host_ops = {
+	.tcp_adopt = host_adopt,
 	.tcp_dial = host_dial,
 	.tcp_dial_result = host_dial_result,
 	.tcp_dialled = host_dialled,
@@ -234,6 +269,35 @@ static const struct host_ops host_ops = {
 	.nameservers = host_nameservers,
 	.nameserver_said = host_nameserver_said,
 	.is_connected = host_is_connected,
+};
+
+/* ---- the next hop ---- */
+
+static const struct eth_addr near_mac = {{2, 0, 0, 0, 0, 1}};
+
+static bool hop_find(
+	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
+{
+	if (!world.is_unknown)
+		*ret_mac = near_mac;
+	return !world.is_unknown;
+}
+
+static int hop_claim(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	world.n_claims++;
+	return 0;
+}
+
+static void hop_release(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	ALWAYS(world.n_claims--);
+}
+
+static const struct next_hop_ops hop_ops = {
+	.find = hop_find,
+	.claim = hop_claim,
+	.release = hop_release,
 };
 
 /* ---- what is sent to the container ---- */
@@ -274,6 +338,11 @@ static void check_checksum(
 	ALWAYS(world.link.offloads & (p->ethertype == ETH_TYPE_IP4 ? LINK_TSO4 : LINK_TSO6));
 	ALWAYS(vnet->gso_type == (p->ethertype == ETH_TYPE_IP4 ? VNET_GSO_TCP4 : VNET_GSO_TCP6));
 	ALWAYS(le16_get(vnet->gso_size));
+}
+
+static bool tcp_is_arriving(const struct tcp_flow *flow)
+{
+	return flow->state == TCP_RESOLVING || flow->state == TCP_SYN_SENT;
 }
 
 /* The flow to which a frame of the relay belongs, seen from the container. */
@@ -337,11 +406,17 @@ static void check_segment(
 	if (tcp->flags & TCP_RST)
 		return;
 	flow = flow_of(frame, p);
-	ALWAYS(flow && tcp->flags & TCP_ACK);
+	ALWAYS(flow);
 	track = &world.track[flow->flow.index];
 	ALWAYS(track->generation == flow->flow.generation);
+	/* Only the first word of all acknowledges nothing. */
+	if (tcp->flags & TCP_ACK)
+		ALWAYS(!tcp_is_arriving(flow));
+	else
+		ALWAYS(tcp->flags == TCP_SYN && track->is_arrival && flow->state == TCP_SYN_SENT);
 	if (tcp->flags & TCP_SYN) {
-		ALWAYS(!len && be32_get(tcp->ack) == flow->irs + 1);
+		ALWAYS(!len);
+		ALWAYS(track->is_arrival || be32_get(tcp->ack) == flow->irs + 1);
 		ALWAYS(!track->has_iss || track->iss == be32_get(tcp->seq));
 		track->has_iss = true;
 		track->iss = be32_get(tcp->seq);
@@ -394,7 +469,7 @@ static void check_flow(const struct tcp_flow *flow)
 		return;
 	ALWAYS(world.far[flow->fd].is_open && track->fd == flow->fd);
 	/* Nothing is lost between the container and the host. */
-	if (world.far[flow->fd].is_up && !flow->near_eof)
+	if (world.far[flow->fd].is_up && !flow->near_eof && !tcp_is_arriving(flow))
 		ALWAYS(flow->rcv_nxt - flow->irs - 1 ==
 			world.far[flow->fd].out_offset + flow->up.len);
 }
@@ -420,7 +495,9 @@ static void check_flows(void)
 			check_flow(flow);
 		n += !!flow;
 	}
-	ALWAYS(world.tcpflow.n_half_open <= n && n <= world.tcpflow.table.n_flows);
+	ALWAYS(world.tcpflow.n_half_open + world.tcpflow.n_arriving <= n);
+	ALWAYS(n <= world.tcpflow.table.n_flows && world.n_claims <= n);
+	ALWAYS(world.usage->n_active <= n && world.usage->n_refs == world.n_claims + 1);
 }
 
 static void finish(void)

@@ -6,8 +6,11 @@
 #pragma once
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/util.h"
@@ -16,6 +19,7 @@
 #include "flow/ingress.h"
 #include "gateway/gateway.h"
 #include "icmpflow/icmpflow.h"
+#include "publish/publish.h"
 #include "tests/fuzz/fuzz.h"
 #include "udpflow/udpflow.h"
 #include "wire/checksum.h"
@@ -26,12 +30,15 @@
 
 /* Few enough that the silent ones have to give way. */
 #define MAX_FLOWS 6
+#define RULES     2
+#define ASKED     8
 #define FDS       40
 #define QUEUE     8
 
 /* What the host says of a socket. */
 struct far {
 	bool is_open, is_ping, is_full, is_woken;
+	bool is_published, is_dual;
 	uint8_t family;
 	struct handle handle;
 	struct ip_addr peer;
@@ -58,6 +65,20 @@ static struct world {
 	struct udpflow udpflow;
 	struct icmpflow icmpflow;
 	struct dns *dns;
+	struct publish *publish;
+	struct splice *splice;            /* nothing asks it for connections */
+	struct forward_rule rules[RULES]; /* id 0: not bound */
+	struct next_hop next_hop;
+	int n_claims;
+	bool guest_is_hidden;
+	struct socket_source source;
+	/* Sockets of the namespace that were asked for. */
+	struct {
+		socket_made_fn *done;
+		void *owner;
+		uint64_t cookie;
+	} asked[ASKED];
+	int n_asked;
 	struct far far[FDS];
 	uint32_t path_mtu; /* of all paths of the host; 0: wide */
 	int open_error;    /* of the next socket */
@@ -94,8 +115,22 @@ static int host_open(struct host *host, const struct host_dgram_config *config,
 	};
 	if (config->peer)
 		world.far[fd].peer = *config->peer;
+	if (config->published) {
+		world.far[fd].is_published = true;
+		world.far[fd].is_dual = config->published->dual_stack;
+	}
 	*ret = (struct host_dgram){.fd = fd, .family = config->family};
 	return 0;
+}
+
+static int host_adopt(struct host *host, int fd, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret)
+{
+	int r = host_open(host, config, handle, ret);
+
+	if (r == 0)
+		close(fd);
+	return r;
 }
 
 static void host_close(struct host *host, struct host_dgram *dgram)
@@ -115,8 +150,13 @@ static void check_peer(const struct far *far, const struct host_datagram *datagr
 		ALWAYS(far->peer.family);
 		return;
 	}
-	ALWAYS(datagram->addr.family == far->family);
-	if (is_loopback)
+	ALWAYS(datagram->addr.family == far->family ||
+		(far->is_dual && datagram->addr.family == AF_INET));
+	ALWAYS(far->is_published == !!datagram->local.family);
+	/* Whoever has spoken to us is answered. */
+	if (far->is_published)
+		ALWAYS(datagram->local.family == datagram->addr.family);
+	else if (is_loopback)
 		ALWAYS(world.policy.host_loopback && !far->is_ping);
 	else
 		ALWAYS(policy_check(&world.policy, &datagram->addr, IPPROTO_UDP) == POLICY_PASS);
@@ -257,6 +297,7 @@ static void host_nameserver_said(
 static const struct host_ops host_ops = {
 	.change = host_change,
 	.dgram_open = host_open,
+	.dgram_adopt = host_adopt,
 	.dgram_close = host_close,
 	.dgram_send = host_send,
 	.dgram_recv = host_recv,
@@ -361,9 +402,100 @@ static void wake(struct far *far)
 	case HANDLE_DNS:
 		dns_host_ready(world.dns, far->handle, events);
 		break;
+	case HANDLE_PUBLISH_UDP:
+		publish_ready(world.publish, far->handle, events);
+		break;
 	default:
 		ALWAYS(false);
 	}
+}
+
+/* ---- published ports ---- */
+
+static bool hop_find(
+	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
+{
+	*ret_mac = (struct eth_addr){{2, 0, 0, 0, 0, 1}};
+	return !world.guest_is_hidden;
+}
+
+static int hop_claim(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	if (world.n_claims >= 3)
+		return -ENOSPC;
+	world.n_claims++;
+	return 0;
+}
+
+static void hop_release(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	ALWAYS(world.n_claims-- > 0);
+}
+
+static const struct next_hop_ops hop_ops = {hop_find, hop_claim, hop_release};
+
+static void source_make(struct socket_source *source, uint8_t family, int type,
+	socket_made_fn *done, void *owner, uint64_t cookie)
+{
+	if (world.n_asked == ASKED) {
+		done(owner, cookie, -EAGAIN);
+		return;
+	}
+	world.asked[world.n_asked].done = done;
+	world.asked[world.n_asked].owner = owner;
+	world.asked[world.n_asked++].cookie = cookie;
+}
+
+/* The one that was asked for last is there, or cannot be had. */
+static void source_answer(bool works)
+{
+	int i = world.n_asked - 1;
+
+	if (i < 0)
+		return;
+	world.n_asked--;
+	world.asked[i].done(world.asked[i].owner, world.asked[i].cookie,
+		works ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -EMFILE);
+}
+
+static bool guest6(void *arg, struct in6_addr *ret)
+{
+	*ret = (struct in6_addr){{{0xfd, [15] = 0x64}}};
+	return true;
+}
+
+static void bind_rule(int i)
+{
+	struct forward_backend *backend = publish_backend(world.publish);
+	struct forward_rule *rule = &world.rules[i];
+	struct forward_failure failure;
+
+	rule->id = 1;
+	rule->spec = (struct forward_spec){
+		.proto = FORWARD_UDP,
+		.host_addr = i ? ip_addr_of_v4((struct in_addr){0}) : ip_addr_of_v6(&in6addr_any),
+		.dual_stack = !i,
+		.host_port = 8000,
+		.guest_port = (uint16_t)(5000 + i),
+		.n_ports = 2,
+		.path = i ? FORWARD_TAP : FORWARD_AUTO,
+		.host_fd = -1,
+	};
+	if (backend->ops->bind(backend, rule, &failure) < 0)
+		rule->id = 0;
+}
+
+static void unbind_rule(int i)
+{
+	struct forward_backend *backend = publish_backend(world.publish);
+	struct forward_status status;
+
+	if (!world.rules[i].id)
+		return;
+	backend->ops->status(backend, &world.rules[i], &status);
+	ALWAYS(status.n_active <= MAX_FLOWS && status.n_opened >= status.n_active);
+	backend->ops->unbind(backend, &world.rules[i], true);
+	world.rules[i].id = 0;
 }
 
 /* Who asks for another turn gets on meanwhile. */
@@ -381,6 +513,7 @@ static void finish(void)
 			again = true;
 		}
 		again |= udpflow_finish(&world.udpflow);
+		again |= publish_finish(world.publish);
 	}
 	ALWAYS(world.udpflow.table.n_flows <= MAX_FLOWS);
 	ALWAYS(world.icmpflow.table.n_flows <= MAX_FLOWS);

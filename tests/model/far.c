@@ -255,6 +255,16 @@ static struct far *far_new(struct world *world)
 	return far;
 }
 
+static void take_fd(struct far *far)
+{
+	struct world *world = far->world;
+
+	for (far->fd = 0; world->fds[far->fd];)
+		MUST(world, ++far->fd < FARS_MAX);
+	world->fds[far->fd] = far;
+	world->n_open++;
+}
+
 static bool is_far_addr(const struct slot *slot, const struct ip_addr *addr)
 {
 	struct in_addr in = ip_addr_v4(addr);
@@ -287,10 +297,7 @@ static int host_dial(struct host *host, const struct host_dial *dial, struct han
 		far->dial_error = -errors[rng_below(&world->rng, ARRAY_SIZE(errors))];
 		return -far->dial_error;
 	}
-	for (far->fd = 0; world->fds[far->fd];)
-		MUST(world, ++far->fd < FARS_MAX);
-	world->fds[far->fd] = far;
-	world->n_open++;
+	take_fd(far);
 	far->handle = handle;
 	world_say(world, "far %u: dialled for near %u, %u bytes, error %d", far->id, far->near->id,
 		far->in_total, far->dial_error);
@@ -321,6 +328,76 @@ static void host_dialled(struct host *host, int fd, const struct ip_addr *addr)
 	struct far *far = far_of(host, fd);
 
 	MUST(far->world, far->was_up && is_far_addr(far->near->slot, addr));
+}
+
+static void release(struct far *far)
+{
+	struct world *world = far->world;
+
+	world->fds[far->fd] = NULL;
+	world->n_open--;
+	world->n_effects++;
+	far->fd = -1;
+	far->wakes = false;
+	if (far->state == FAR_DIALING)
+		far_stop(far);
+}
+
+/* The relay shows the client with the port that it likes. */
+static int host_adopt(struct host *host, int fd, struct handle handle)
+{
+	struct far *far = far_of(host, fd);
+	struct world *world = far->world;
+	const struct flow *flow =
+		flow_table_get(&world->tcpflow.table, handle.index, handle.generation);
+
+	MUST(world, flow && flow->key.near_port == far->near->slot->near_port);
+	if (rng_chance(&world->rng, 200))
+		return -EMFILE;
+	far->handle = handle;
+	far->near->slot->far_port = flow->key.far_port;
+	wake(far);
+	return 0;
+}
+
+static struct ip_addr addr_of(const struct slot *slot, const uint8_t *bytes)
+{
+	struct in6_addr v6;
+	struct in_addr v4;
+
+	memcpy(&v4, bytes, sizeof(v4));
+	memcpy(&v6, bytes, sizeof(v6));
+	return slot->family == AF_INET ? ip_addr_of_v4(v4) : ip_addr_of_v6(&v6);
+}
+
+void far_arrive(struct near *near)
+{
+	struct world *world = near->world;
+	struct slot *slot = near->slot;
+	struct tcp_arrival arrival = {
+		.near = addr_of(slot, slot->near_addr),
+		.near_port = slot->near_port,
+		.far = addr_of(slot, slot->far_addr),
+		.far_port = slot->far_port,
+		.usage = world->usage,
+	};
+	struct far *far;
+
+	world->dialler = near;
+	far = far_new(world);
+	choose_kind(far);
+	near->far = slot->far = far;
+	far->state = FAR_UP;
+	far->was_up = true;
+	take_fd(far);
+	arrival.fd = far->fd;
+	world_say(world, "far %u: arrives for near %u, %u bytes", far->id, near->id, far->in_total);
+	far_kick(far);
+	if (tcpflow_arrive(&world->tcpflow, &arrival) == 0)
+		return;
+	far->was_reset = true;
+	release(far);
+	far_stop(far);
 }
 
 /* ---- reading and writing ---- */
@@ -411,19 +488,6 @@ static void host_shutdown(struct host *host, int fd)
 	far_kick(far);
 }
 
-static void release(struct far *far)
-{
-	struct world *world = far->world;
-
-	world->fds[far->fd] = NULL;
-	world->n_open--;
-	world->n_effects++;
-	far->fd = -1;
-	far->wakes = false;
-	if (far->state == FAR_DIALING)
-		far_stop(far);
-}
-
 static void host_close(struct host *host, int fd)
 {
 	struct far *far = far_of(host, fd);
@@ -485,6 +549,7 @@ static bool host_has_unacknowledged(struct host *host, int fd)
 }
 
 const struct host_ops world_host_ops = {
+	.tcp_adopt = host_adopt,
 	.tcp_dial = host_dial,
 	.tcp_dial_result = host_dial_result,
 	.tcp_dialled = host_dialled,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The container's kernel and the program on it: one connection, opened actively.
+ * The container's kernel and the program on it: one connection, opened actively, or by a client of
+ * a published port.
  */
 #include <stdlib.h>
 
@@ -143,6 +144,23 @@ static void send_syn(struct near *near)
 	arm(near, &near->retransmit, RTO_FIRST_NS << near->n_retries);
 }
 
+static void send_syn_ack(struct near *near)
+{
+	struct segment segment = {
+		.seq = near->iss,
+		.ack = near->rcv_nxt,
+		.flags = SYN | ACK,
+		.mss = near->mss_option,
+		.shift = near->shift_option >= 0 && near->rcv_shift ? near->rcv_shift : -1,
+		.window = MIN(near->rcvbuf, 65535),
+	};
+
+	if (near->shift_option == 0)
+		segment.shift = 0;
+	wire_send(near, &segment);
+	arm(near, &near->retransmit, RTO_FIRST_NS << near->n_retries);
+}
+
 static int64_t timeout_ns(const struct near *near)
 {
 	const struct world *world = near->world;
@@ -231,8 +249,12 @@ static void fire_retransmit(struct timer *timer, int64_t now)
 
 	(void)now;
 	near->n_retries++;
-	if (near->n_retries > (near->state == NEAR_SYN_SENT ? SYN_RETRIES : RETRIES)) {
+	if (near->n_retries > (near->state < NEAR_OPEN ? SYN_RETRIES : RETRIES)) {
 		end_with(near, RESULT_TIMEOUT);
+		return;
+	}
+	if (near->state == NEAR_SYN_RECEIVED) {
+		send_syn_ack(near);
 		return;
 	}
 	if (near->state == NEAR_SYN_SENT) {
@@ -367,6 +389,9 @@ static void fire_program(struct timer *timer, int64_t now)
 
 bool near_is_over(const struct near *near)
 {
+	/* The client has never come. */
+	if (near->state == NEAR_LISTEN)
+		return near->far->fd < 0;
 	return near->state == NEAR_CLOSED;
 }
 
@@ -396,17 +421,11 @@ static void check_end(struct near *near)
 
 /* ---- what comes ---- */
 
-static void take_syn_ack(struct near *near, const struct segment *segment)
+/* What the relay's SYN says. */
+static void take_syn(struct near *near, const struct segment *segment)
 {
-	struct far *far = near->world->fars;
-
-	while (far && !(far->near == near && far->has_iss && far->iss == segment->seq))
-		far = far->next;
-	MUST(near->world, far);
-	near->far = far;
 	near->irs = segment->seq;
 	near->rcv_nxt = near->rcv_edge = segment->seq + 1;
-	near->snd_una = near->snd_nxt;
 	near->snd_wnd = segment->window;
 	near->wl1 = segment->seq;
 	near->wl2 = segment->ack;
@@ -416,17 +435,50 @@ static void take_syn_ack(struct near *near, const struct segment *segment)
 		near->snd_shift = (uint8_t)segment->shift;
 		near->rcv_shift = (uint8_t)near->shift_option;
 	}
-	MUST(near->world, near->shift_option >= 0 || segment->shift < 0);
 	near->rcvbuf = MIN(near->rcvbuf, UINT32_C(65535) << near->rcv_shift);
 	near->rcv_edge += MIN(near->rcvbuf, 65535);
+	near->heard_ns = now_ns(near->world);
+}
+
+static void start(struct near *near)
+{
+	near->snd_una = near->snd_nxt;
 	near->state = NEAR_OPEN;
 	near->n_retries = 0;
-	near->heard_ns = now_ns(near->world);
 	cancel(near, &near->retransmit);
 	arm(near, &near->keepalive, near->keepalive_ns);
-	world_say(near->world, "near %u: open, to far %u", near->id, far->id);
+	world_say(near->world, "near %u: open, to far %u", near->id, near->far->id);
+}
+
+static void take_syn_ack(struct near *near, const struct segment *segment)
+{
+	struct far *far = near->world->fars;
+
+	while (far && !(far->near == near && far->has_iss && far->iss == segment->seq))
+		far = far->next;
+	MUST(near->world, far);
+	MUST(near->world, near->shift_option >= 0 || segment->shift < 0);
+	near->far = far;
+	take_syn(near, segment);
+	start(near);
 	send_ack(near);
 	kick(near);
+}
+
+static void input_listen(struct near *near, const struct segment *segment)
+{
+	if (segment->flags & RST)
+		return;
+	if (segment->flags & ACK) {
+		wire_refuse(near->slot, segment);
+		return;
+	}
+	MUST(near->world, segment->flags == SYN && segment->shift >= 0);
+	take_syn(near, segment);
+	near->far->their_shift = near->shift_option >= 0 ? (uint8_t)segment->shift : 0;
+	near->far->ack_max = near->far->edge_max = near->iss + 1;
+	near->state = NEAR_SYN_RECEIVED;
+	send_syn_ack(near);
 }
 
 static void input_syn_sent(struct near *near, const struct segment *segment)
@@ -439,6 +491,24 @@ static void input_syn_sent(struct near *near, const struct segment *segment)
 		end_with(near, RESULT_REFUSED);
 	else if (segment->flags & SYN && is_ours)
 		take_syn_ack(near, segment);
+}
+
+static void input_open(struct near *near, const struct segment *segment);
+
+static void input_syn_received(struct near *near, const struct segment *segment)
+{
+	if (segment->flags & RST) {
+		if (segment->seq == near->rcv_nxt)
+			end_with(near, RESULT_RESET);
+	} else if (segment->flags & SYN) {
+		send_syn_ack(near);
+	} else if (segment->ack != near->iss + 1) {
+		wire_refuse(near->slot, segment);
+	} else {
+		start(near);
+		kick(near);
+		input_open(near, segment);
+	}
 }
 
 static bool is_acceptable(const struct near *near, const struct segment *segment)
@@ -635,6 +705,12 @@ void near_input(struct near *near, const struct segment *segment)
 	case NEAR_SYN_SENT:
 		input_syn_sent(near, segment);
 		break;
+	case NEAR_LISTEN:
+		input_listen(near, segment);
+		break;
+	case NEAR_SYN_RECEIVED:
+		input_syn_received(near, segment);
+		break;
 	case NEAR_OPEN:
 		input_open(near, segment);
 		break;
@@ -725,7 +801,7 @@ static uint32_t choose_iss(struct near *near, const struct near *last)
 	return iss;
 }
 
-struct near *near_open(struct slot *slot)
+static struct near *near_new(struct slot *slot)
 {
 	struct near *near = calloc(1, sizeof(*near)), *last = slot->near;
 	struct world *world = slot->world;
@@ -752,6 +828,23 @@ struct near *near_open(struct slot *slot)
 		slot->near_port, near->iss, near->total, near->mss_option, near->rcvbuf,
 		near->shift_option);
 	slot->near = near;
+	return near;
+}
+
+struct near *near_open(struct slot *slot)
+{
+	struct near *near = near_new(slot);
+
 	send_syn(near);
+	return near;
+}
+
+struct near *near_listen(struct slot *slot)
+{
+	struct near *near = near_new(slot);
+
+	near->state = NEAR_LISTEN;
+	if (rng_chance(&near->world->rng, 500))
+		end_with(near, RESULT_REFUSED);
 	return near;
 }

@@ -13,6 +13,7 @@
 
 static const uint8_t near_mac[6] = {0x02, 0, 0, 0, 0, 0x64};
 static const uint8_t our_mac[6] = {0x52, 0x55, 10, 0, 2, 2};
+static const uint8_t our_mac6[6] = {0x52, 0x56, 0, 0, 0, 2};
 
 static void put16(uint8_t *at, uint32_t v)
 {
@@ -185,7 +186,7 @@ static struct frame *frame_of(struct slot *slot, const struct segment *segment)
 
 /* ---- what the relay sends ---- */
 
-/* Of the slot's connection; NULL: no such slot. */
+/* Of the slot's connection, but for the far port; NULL: no such slot. */
 static struct slot *parse(
 	struct world *world, const uint8_t *frame, size_t len, struct segment *ret)
 {
@@ -219,8 +220,7 @@ static struct slot *parse(
 	for (unsigned int i = 0; i < world->n_slots; i++) {
 		struct slot *slot = &world->slots[i];
 
-		if (slot->family == ret->family && slot->near_port == ret->near_port &&
-			slot->far_port == ret->far_port)
+		if (slot->family == ret->family && slot->near_port == ret->near_port)
 			return slot;
 	}
 	return NULL;
@@ -241,7 +241,8 @@ static void check_headers(struct world *world, const uint8_t *b, size_t len)
 	tcp = ip + ip_len;
 	if (ip[is4 ? 9 : 6] != 6)
 		return;
-	MUST(world, !memcmp(b + VNET + 6, our_mac, 6));
+	MUST(world,
+		!memcmp(b + VNET + 6, our_mac, 6) || (!is4 && !memcmp(b + VNET + 6, our_mac6, 6)));
 	if (!(b[0] & 1)) {
 		MUST(world, sum(pseudo_sum(ip, 6, tcp_len), tcp, tcp_len) == 0xffff);
 		MUST(world, !b[1]);
@@ -303,26 +304,32 @@ static void check_segment(struct world *world, struct slot *slot, const struct s
 {
 	struct far *far = slot->far;
 
+	/* Of the last client, who was shown with another port, only a late reset can come. */
+	MUST(world,
+		slot->far_port == segment->far_port || (slot->is_arrival && segment->flags & RST));
 	if (segment->flags & RST) {
-		if (far)
+		if (far && slot->far_port == segment->far_port)
 			far->has_reset_near = true;
 		return;
 	}
-	MUST(world, far && segment->flags & ACK);
+	MUST(world, far && (segment->flags & ACK || (slot->is_arrival && segment->flags == SYN)));
 	if (segment->flags & SYN) {
-		MUST(world, segment->ack == far->near->iss + 1 && !segment->len);
+		MUST(world, slot->is_arrival || segment->ack == far->near->iss + 1);
+		MUST(world, !segment->len && slot->is_arrival == !(segment->flags & ACK));
 		MUST(world, far->state == FAR_UP || far->was_up);
 		MUST(world, !far->has_iss || far->iss == segment->seq);
-		if (!far->has_iss) {
+		if (!far->has_iss && !slot->is_arrival) {
 			far->ack_max = segment->ack;
 			far->edge_max = segment->ack;
 		}
 		far->has_iss = true;
 		far->iss = segment->seq;
-		if (segment->shift >= 0)
+		if (segment->shift >= 0 && !slot->is_arrival)
 			far->their_shift = (uint8_t)segment->shift;
 	}
 	MUST(world, far->has_iss);
+	if (segment->flags == SYN)
+		return;
 	check_acknowledgement(world, far, segment);
 	if (!(segment->flags & SYN))
 		check_payload(world, far, segment);
@@ -352,6 +359,8 @@ static void deliver_near(struct frame *frame)
 	}
 	slot = parse(world, frame->b + VNET, frame->len - VNET, &segment);
 	MUST(world, slot && slot->near);
+	if (segment.far_port != slot->far_port)
+		return;
 	near_input(slot->near, &segment);
 }
 
@@ -429,8 +438,9 @@ void wire_send(struct near *near, const struct segment *segment)
 		segment->seq - near->iss, segment->ack - near->irs, segment->len,
 		segment->window << (segment->flags & SYN ? 0 : near->rcv_shift));
 	frame->from = near;
-	frame->edge =
-		segment->flags & ACK ? segment->ack + (segment->window << near->rcv_shift) : 0;
+	frame->edge = segment->flags & ACK
+		? segment->ack + (segment->window << (segment->flags & SYN ? 0 : near->rcv_shift))
+		: 0;
 	put_copies(&near->world->up, frame);
 }
 

@@ -129,6 +129,8 @@ void world_fail(struct world *world, const char *file, int line, const char *wha
 
 /* ---- the beginning ---- */
 
+static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 0x64}};
+
 static struct policy policy_make(void)
 {
 	return (struct policy){
@@ -199,7 +201,10 @@ static void fire_slot(struct timer *timer, int64_t now)
 	if (slot->world->link_is_gone)
 		return;
 	slot->n_left--;
-	near_open(slot);
+	if (slot->is_arrival)
+		far_arrive(near_listen(slot));
+	else
+		near_open(slot);
 }
 
 static void slot_init(struct world *world, unsigned int index)
@@ -217,6 +222,7 @@ static void slot_init(struct world *world, unsigned int index)
 		.near_port = (uint16_t)(40000 + index),
 		.far_port = (uint16_t)(80 + rng_below(rng, 2)),
 		.to_loopback = rng_chance(rng, 5000),
+		.is_arrival = rng_chance(rng, 4000),
 		.n_left = rng_chance(rng, 7000) ? 1 : 2 + (unsigned int)rng_below(rng, 2),
 		.start.fire = fire_slot,
 	};
@@ -231,6 +237,65 @@ static void slot_init(struct world *world, unsigned int index)
 		now_ns(world) + (int64_t)rng_scale(rng, 1000, 10 * NS_PER_SEC));
 }
 
+/* ---- where the container is ---- */
+
+static bool hop_find(
+	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
+{
+	struct world *world = container_of(next_hop, struct world, next_hop);
+
+	if (now_ns(world) >= world->hop_unknown_ns && now_ns(world) < world->hop_known_ns)
+		return false;
+	*ret_mac = near_mac;
+	return true;
+}
+
+static int hop_claim(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	container_of(next_hop, struct world, next_hop)->n_claims++;
+	return 0;
+}
+
+static void hop_release(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	struct world *world = container_of(next_hop, struct world, next_hop);
+
+	MUST(world, world->n_claims--);
+}
+
+static const struct next_hop_ops hop_ops = {
+	.find = hop_find,
+	.claim = hop_claim,
+	.release = hop_release,
+};
+
+static void fire_hop(struct timer *timer, int64_t now)
+{
+	struct world *world = container_of(timer, struct world, hop);
+	const struct ip_addr near4 = ip_addr_of_v4(world->policy.guest);
+	const struct in6_addr v6 = {{{0xfd, [15] = 0x64}}};
+	const struct ip_addr near6 = ip_addr_of_v6(&v6);
+
+	tcpflow_neighbor(&world->tcpflow, &near4, &near_mac);
+	tcpflow_neighbor(&world->tcpflow, &near6, &near_mac);
+}
+
+/* For less than NEXT_HOP_GIVE_UP_NS, so that nobody is turned away. */
+static void choose_hop(struct world *world)
+{
+	struct rng *rng = &world->rng;
+
+	world->next_hop.ops = &hop_ops;
+	world->usage = usage_new();
+	MUST(world, world->usage);
+	world->hop.fire = fire_hop;
+	world->hop_unknown_ns = now_ns(world) + (int64_t)rng_scale(rng, 1, 10 * NS_PER_SEC);
+	world->hop_known_ns =
+		world->hop_unknown_ns + (int64_t)rng_scale(rng, 1000, 2900 * NS_PER_MS);
+	if (rng_chance(rng, 7000))
+		timer_arm(&world->timers, &world->hop, world->hop_known_ns);
+}
+
 static void start_relay(struct world *world)
 {
 	const struct tcpflow_config config = {
@@ -240,6 +305,8 @@ static void start_relay(struct world *world)
 		.loop = &world->loop,
 		.counters = &world->counters,
 		.icmp_limit = &world->icmp_limit,
+		.next_hop = &world->next_hop,
+		.mtu = rng_chance(&world->rng, 5000) ? 1500 : 65520,
 		.key = &world->key,
 		.max_flows = 64,
 		.queue_len = world->queue_len,
@@ -276,6 +343,7 @@ static void world_init(struct world *world, uint64_t seed, bool is_verbose)
 	choose_wire(world, &world->up);
 	choose_wire(world, &world->down);
 	world->is_lossy = !wire_is_good(world, &world->up) || !wire_is_good(world, &world->down);
+	choose_hop(world);
 	start_relay(world);
 	world->n_slots = 1 + (unsigned int)rng_below(rng, SLOTS_MAX);
 	if (rng_chance(rng, 5000))
@@ -398,6 +466,9 @@ static bool start_next(struct world *world)
 		any |= slot->n_left || timer_is_armed(&slot->start);
 		if (!slot->n_left || timer_is_armed(&slot->start) || !near_is_over(slot->near))
 			continue;
+		/* A client whom the relay has not given up. */
+		if (slot->is_arrival && slot->far->fd >= 0)
+			continue;
 		timer_arm(&world->timers, &slot->start,
 			now_ns(world) + jitter_of(world) + NS_PER_MS +
 				(int64_t)rng_scale(rng, NS_PER_MS, 20 * NS_PER_SEC));
@@ -467,7 +538,8 @@ static void check_near(struct world *world, const struct near *near)
 	case RESULT_TIMEOUT:
 		break;
 	case RESULT_NONE:
-		MUST(world, false);
+		MUST(world, near->state == NEAR_LISTEN);
+		MUST(world, far->was_reset || far->state == FAR_FAILED);
 	}
 	/* Unless a reset came, from either side or for want of an answer. */
 	if (far && far->state != FAR_FAILED && !far->was_reset)
@@ -481,6 +553,10 @@ static void check_refusal(struct world *world, const struct near *near)
 
 	if (near->result != RESULT_REFUSED && near->result != RESULT_UNREACHABLE)
 		return;
+	if (near->slot->is_arrival) {
+		MUST(world, near->far->was_reset || near->far->state == FAR_FAILED);
+		return;
+	}
 	for (const struct far *far = world->fars; far; far = far->next)
 		has_failed |= far->near == near && (far->dial_error || far->state == FAR_FAILED);
 	MUST(world, has_failed);
@@ -540,6 +616,8 @@ static void check_rest(struct world *world)
 	unsigned int n = 0;
 
 	MUST(world, !tcpflow->table.n_flows && !tcpflow->n_half_open && !world->n_open);
+	MUST(world, !tcpflow->n_arriving && list_is_empty(&tcpflow->resolving));
+	MUST(world, !world->n_claims && !world->usage->n_active && world->usage->n_refs == 1);
 	MUST(world, buffer_pool_is_whole(&tcpflow->pool));
 	MUST(world, list_is_empty(&tcpflow->ready) && list_is_empty(&tcpflow->hungry));
 	while (timer_heap_next(&world->loop.timers) != CLOCK_NEVER) {
@@ -604,6 +682,8 @@ static void world_done(struct world *world)
 		free(far);
 	}
 	world->is_ending = true;
+	timer_cancel(&world->timers, &world->hop);
+	usage_unref(world->usage);
 	tcpflow_done(&world->tcpflow);
 	ingress_done(&world->ingress);
 	MUST(world, timer_heap_next(&world->loop.timers) == CLOCK_NEVER);

@@ -86,6 +86,8 @@ struct frame {
 
 enum near_state {
 	NEAR_SYN_SENT,
+	NEAR_LISTEN, /* a client is to come */
+	NEAR_SYN_RECEIVED,
 	NEAR_OPEN,
 	NEAR_TIME_WAIT,
 	NEAR_CLOSED,
@@ -109,7 +111,7 @@ struct near {
 	struct world *world;
 	struct slot *slot;
 	struct near *next; /* in world.nears */
-	struct far *far;   /* whose SYN-ACK was taken */
+	struct far *far;   /* whose SYN-ACK was taken, or for whom it listens */
 	uint32_t id;
 	enum near_state state;
 	enum near_result result;
@@ -199,6 +201,7 @@ struct slot {
 	uint16_t near_port, far_port;
 	uint8_t near_addr[16], far_addr[16]; /* the first 4 bytes for IPv4 */
 	bool to_loopback;
+	bool is_arrival; /* the peer of the host comes first: a client of a published port */
 	unsigned int n_left;
 	struct near *near; /* the last one */
 	struct far *far;   /* the last one that was dialled */
@@ -219,6 +222,11 @@ struct world {
 	struct tcpflow tcpflow;
 	struct link link;
 	struct host host;
+	struct next_hop next_hop;
+	int64_t hop_unknown_ns, hop_known_ns; /* between them nobody knows where the container is */
+	struct timer hop;
+	uint32_t n_claims;
+	struct usage *usage;
 	bool has_more;
 	size_t memory;
 	uint32_t queue_len;
@@ -268,6 +276,8 @@ extern const struct link_ops world_link_ops;
 
 /* near.c */
 struct near *near_open(struct slot *slot);
+/* Waits for the slot's client; or has refused it, when it comes. */
+struct near *near_listen(struct slot *slot);
 void near_input(struct near *near, const struct segment *segment);
 void near_unreachable(struct near *near);
 void near_stop(struct near *near);
@@ -276,6 +286,8 @@ bool near_is_over(const struct near *near);
 
 /* far.c */
 extern const struct host_ops world_host_ops;
+/* The client of a server; the relay may have no room for it. */
+void far_arrive(struct near *near);
 /* Tells the relay of all edges. Returns whether there were any. */
 bool far_dispatch(struct world *world);
 void far_kick(struct far *far);

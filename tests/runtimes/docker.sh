@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Rootless Docker 20.10 (dockerd under RootlessKit, no systemd session), once
 # for each RootlessKit port driver: docker run, docker build, docker-compose.
-# apt: docker.io rootlesskit iptables docker-compose + lib.sh's base packages
+# apt: docker.io rootlesskit iptables docker-compose nginx-light socat + lib.sh's base packages
 # Usage: [HELPER=...] docker.sh [builtin|slirp4netns]...
 . "$(dirname "$0")/lib.sh"; rt_init "$@"
 need dockerd docker rootlesskit iptables
@@ -49,6 +49,17 @@ t_run() {        # the default bridge
 	retry 5 bash -c "! curl -s -m 1 -o /dev/null http://127.0.0.1:$p/blob" || die "port $p outlived docker rm"
 }
 
+t_log() {        # t_log DRIVER: the address of a client elsewhere in nginx's log
+	local p
+	command -v nginx >/dev/null || { left_out "no nginx"; return 0; }
+	[ -n "$RT_FAR" ] || { left_out "no other host"; return 0; }
+	free_port p
+	docker run -d --name c2 -p "0.0.0.0:$p:80" bb "$(command -v nginx)" -c /nginx.conf >/dev/null
+	# builtin connects anew, as it says of itself
+	check_far "$p" "$([ "$1" = builtin ] || echo yes)" docker logs c2
+	docker rm -f c2 >/dev/null
+}
+
 t_build() {
 	mkdir -p "$W/ctx"
 	printf 'FROM bb\nRUN wget -q -O /fetched http://10.0.2.2:%s/blob\n' "$HP" >"$W/ctx/Dockerfile"
@@ -91,10 +102,12 @@ t_compose() {    # docker-compose: two services on a network of their own
 }
 host_server
 busybox_root "$W/root"
+nginx_root "$W/root" || say "no nginx"
 [ $# -gt 0 ] || set -- builtin slirp4netns
 for d; do
 	part "$d-start" up "$d"
 	part "$d-run" t_run
+	part "$d-log" t_log "$d"
 	part "$d-build" t_build
 	part "$d-compose" t_compose
 	part "$d-stop" stop

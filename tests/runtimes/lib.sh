@@ -17,6 +17,8 @@
 #   RT_DNS      non-empty: the host resolver knows rt-test.example = 192.0.2.77
 #               (hermetic.sh sets it up); scripts then also check 10.0.2.3
 #   RT_HOSTIP   an address of the host that is not loopback (hermetic.sh, too)
+#   RT_FAR, RT_FARIP  another host, and how it is asked to fetch something from
+#               this one (hermetic.sh, too)
 #   RT_TAP      non-empty: speak TAP (one test per part, parts left out are
 #               "# SKIP") and end with 0 when skipped; meson sets it
 #
@@ -29,7 +31,7 @@
 #
 # Base packages: bash coreutils util-linux iproute2 procps busybox-static curl uidmap
 
-: "${HELPER:=/usr/bin/slirp4netns}" "${RT_TIMEOUT:=180}" "${RT_KEEP:=}" "${RT_SPY:=}" "${RT_DNS:=}" "${RT_HOSTIP:=}" "${RT_HERMETIC:=}" "${RT_TRACE:=}" "${RT_TAP:=}"
+: "${HELPER:=/usr/bin/slirp4netns}" "${RT_TIMEOUT:=180}" "${RT_KEEP:=}" "${RT_SPY:=}" "${RT_DNS:=}" "${RT_HOSTIP:=}" "${RT_FAR:=}" "${RT_FARIP:=}" "${RT_HERMETIC:=}" "${RT_TRACE:=}" "${RT_TAP:=}"
 RT_PART='' RT_N=0 RT_LEFT='' RT_WHY='' RT_READY=''
 
 say()  { printf '%s%s: %s\n' "${RT_TAP:+# }" "$RT_NAME" "$*"; }
@@ -254,6 +256,45 @@ check_in() {
 	[ "$got" = "$SUM_out" ] || die "upload to the inside through $addr:$port: $got"
 	RT_TRAFFIC=1
 	say "ok: host $addr:$port -> inside, 3 MB each way"
+}
+
+# far_sum PORT: the sum of the site's blob as another host gets it from that port of ours
+far_sum() { socat -t 25 - "TCP4:$RT_FAR" <<<"$1 blob" | sha256sum; }
+
+# check_far PORT SEEN LOG...: another host fetches from inside, through a forwarded port; with SEEN, the
+# server's log, which LOG prints, has the address of that host, and not without.
+check_far() {
+	local port=$1 seen=$2; shift 2
+	[ -n "$RT_FAR" ] || { say "nobody is there to come from elsewhere"; return 0; }
+	far_fetched() { [ "$(far_sum "$port")" = "$SUM_in" ]; }
+	retry 15 far_fetched || die "another host does not get through port $port: $(far_sum "$port")"
+	if [ -n "$seen" ]; then
+		"$@" 2>&1 | grep -qF "$RT_FARIP" || { "$@" 2>&1 | tail -n 3 >&2; die "the server does not see $RT_FARIP"; }
+	fi
+	RT_TRAFFIC=1
+	say "ok: another host -> inside${seen:+, and the server sees its address}"
+}
+
+# nginx_root DIR: adds nginx and what it needs to a root file system; it serves /www and logs to standard
+# output. Started by: nginx -c /nginx.conf
+nginx_root() {
+	local d=$1 f nginx
+	nginx=$(command -v nginx) || return 1
+	for f in "$nginx" $(ldd "$nginx" | grep -o '/[^ ]*'); do
+		mkdir -p "$d$(dirname "$f")"
+		cp -L "$f" "$d$f"
+	done
+	mkdir -p "$d/var/log/nginx" "$d/var/lib/nginx"
+	cat >"$d/nginx.conf" <<-CONF
+		user root root; daemon off; pid /tmp/nginx.pid; error_log /dev/stderr;
+		events {}
+		http {
+		  access_log /dev/stdout;
+		  client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3;
+		  uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
+		  server { listen 80; root /www; }
+		}
+	CONF
 }
 
 # busybox_root DIR: a root file system with nothing but busybox and the site

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Rootless Podman 4.3: both port handlers, options, a pod, a bridge network
 # (rootless-netns), and "podman build" with a RUN that needs the network.
-# apt: podman runc netavark aardvark-dns iptables + lib.sh's base packages
+# apt: podman runc netavark aardvark-dns iptables nginx-light socat + lib.sh's base packages
 #      (crun instead of runc where the host has a clean cgroup v2)
 # RT_RUNTIME=crun|runc and RT_STORAGE=vfs|overlay override what it picks.
-# Usage: [HELPER=...] podman.sh [slirp4netns|rootlesskit|options|pod|kube|bridge|build|buildah|compose]...
+# Usage: [HELPER=...] podman.sh [slirp4netns|log|rootlesskit|options|pod|kube|bridge|build|buildah|compose]...
 . "$(dirname "$0")/lib.sh"; rt_init "$@"
 need podman conmon
 
@@ -47,6 +47,14 @@ t_slirp4netns() {        # ports by the helper's API socket
 	check_in "$p1"; check_out 10.0.2.2 podman exec c1; dns c1 10.0.2.3
 	podman restart -t 0 c1 >/dev/null
 	check_in "$p1"; check_out 10.0.2.2 podman exec c1
+	podman rm -f -t 0 c1 >/dev/null
+}
+t_log() {                # the address of a client elsewhere in nginx's log
+	command -v nginx >/dev/null || { left_out "no nginx"; return 0; }
+	[ -n "$RT_FAR" ] || { left_out "no other host"; return 0; }
+	podman run -d --name c1 --network slirp4netns:port_handler=slirp4netns -p "$p1:80" bb "$(command -v nginx)" \
+		-c /nginx.conf >/dev/null
+	check_far "$p1" yes podman logs c1
 	podman rm -f -t 0 c1 >/dev/null
 }
 t_rootlesskit() {        # ports by podman's rootlessport
@@ -159,9 +167,10 @@ t_compose() {            # docker-compose through Podman's Docker-compatible soc
 conf
 host_server
 busybox_root "$W/root"
+nginx_root "$W/root" || say "no nginx"
 tar -C "$W/root" -c . | podman import -q -c "ENV PATH=/bin" - bb >/dev/null
 
-[ $# -gt 0 ] || set -- slirp4netns rootlesskit options pod kube bridge build buildah compose
+[ $# -gt 0 ] || set -- slirp4netns log rootlesskit options pod kube bridge build buildah compose
 for t; do
 	free_port p1
 	conf "network_cmd_path = \"$HELPER\"" 'network_cmd_options = ["allow_host_loopback=true"]'

@@ -19,7 +19,7 @@ one() {
 	# The child is the server; p1 is published from the start.
 	bg rootlesskit --state-dir="$st" --net=slirp4netns --slirp4netns-binary="$HELPER" \
 		"${opts[@]}" --port-driver="$drv" --copy-up=/etc --copy-up=/run \
-		-p "127.0.0.1:$p1:80/tcp" busybox httpd -f -p 80 -h "$W/in"
+		-p "127.0.0.1:$p1:80/tcp" busybox httpd -f -v -p 80 -h "$W/in" >"$W/log-$1" 2>&1
 	rk=$BG
 	retry 15 test -S "$st/api.sock" || die "rootlesskit did not come up"
 	local inside=(nsenter -t "$(cat "$st/child_pid")" -U --preserve-credentials -n -m --)
@@ -32,6 +32,11 @@ one() {
 	rootlessctl --socket "$st/api.sock" list-ports | grep -q "$p2" || die "list-ports lacks $p2"
 	rootlessctl --socket "$st/api.sock" remove-ports "$id" >/dev/null
 	retry 5 bash -c "! curl -s -m 1 -o /dev/null http://127.0.0.1:$p2/blob" || die "port $p2 outlived remove-ports"
+
+	# A client elsewhere.
+	free_port p2
+	rootlessctl --socket "$st/api.sock" add-ports "0.0.0.0:$p2:80/tcp" >/dev/null
+	check_far "$p2" "$([ "$drv" = builtin ] || echo yes)" cat "$W/log-$1"
 
 	# UDP, through a published port.
 	bg "${inside[@]}" socat -T 1 UDP4-LISTEN:7000,reuseaddr,fork EXEC:cat

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Real servers and clients on both sides of the helper: nginx + curl (plain and
-# TLS, many requests at a time), node http, dnsmasq + dig (UDP and TCP, large
+# TLS, many requests at a time), wrk and h2load, node http, dnsmasq + dig (UDP and TCP, large
 # answers), iperf3 (TCP both ways, UDP out).
-# apt: nginx-light openssl nodejs dnsmasq-base bind9-dnsutils iperf3 socat + lib.sh's base packages
-# Usage: [HELPER=...] services.sh [nginx|node|dns|iperf3|burst]...
+# apt: nginx-light openssl wrk nghttp2-client nodejs dnsmasq-base bind9-dnsutils iperf3 socat + lib.sh's base packages
+# Usage: [HELPER=...] services.sh [nginx|load|node|dns|iperf3|burst]...
 . "$(dirname "$0")/lib.sh"; rt_init "$@"
 need unshare nsenter socat
 
@@ -19,7 +19,7 @@ H=$BG
 
 forward() {      # forward PROTO GUESTPORT [HOSTPORT]: sets P
 	[ $# -gt 2 ] && P=$3 || free_port P
-	printf '{"execute":"add_hostfwd","arguments":{"proto":"%s","host_addr":"127.0.0.1","host_port":%s,"guest_addr":"10.0.2.100","guest_port":%s}}' \
+	printf '{"execute":"add_hostfwd","arguments":{"proto":"%s","host_addr":"'"${LISTEN:-127.0.0.1}"'","host_port":%s,"guest_addr":"10.0.2.100","guest_port":%s}}' \
 		"$1" "$P" "$2" | socat -t 5 - "UNIX-CONNECT:$S" | grep -q '"id"' || die "add_hostfwd $*"
 }
 mem() { awk '/VmRSS/ {print $2 " kB"}' "/proc/$H/status"; }
@@ -40,7 +40,7 @@ t_nginx() {
 			  access_log off; sendfile on; keepalive_requests 1000;
 			  client_body_temp_path $d/$side.1; proxy_temp_path $d/$side.2; fastcgi_temp_path $d/$side.3;
 			  uwsgi_temp_path $d/$side.4; scgi_temp_path $d/$side.5;
-			  server { listen $addr:$port; listen $addr:$tls ssl; ssl_certificate $d/cert; ssl_certificate_key $d/key;
+			  server { listen $addr:$port; listen $addr:$tls ssl http2; ssl_certificate $d/cert; ssl_certificate_key $d/key;
 			    root $W/$side; location = /small { return 200 "small\n"; } }
 			}
 		CONF
@@ -80,6 +80,24 @@ t_burst() {
 		[ "$n" = 300 ] || die "burst $i: $n of 300 requests answered within 3 s"
 	done
 	say "ok: 5 bursts of 50 connections to a forwarded port"
+}
+
+t_load() {       # as hard as they can, from both kinds of clients: no request may fail
+	local addr out
+	command -v wrk >/dev/null && command -v h2load >/dev/null || { left_out "no wrk or h2load"; return 0; }
+	[ -n "${IP:-}" ] || t_nginx
+	[ -n "${IP:-}" ] || return 0
+	LISTEN=0.0.0.0 forward tcp 80; local plain=$P
+	LISTEN=0.0.0.0 forward tcp 443; local tls=$P
+	for addr in 127.0.0.1 $RT_HOSTIP; do
+		out=$(wrk -t 2 -c 50 -d 2s --timeout 10s "http://$addr:$plain/small" 2>&1) || die "wrk: $out"
+		grep -q 'Requests/sec' <<<"$out" && ! grep -qE 'Socket errors|Non-2xx' <<<"$out" || die "wrk, $addr: $out"
+		say "ok: wrk, $addr: $(sed -n 's/^ *\([0-9]* requests in .*\)/\1/p' <<<"$out")"
+		out=$(h2load -n 10000 -c 50 -m 10 "https://$addr:$tls/small" 2>&1) || die "h2load: $out"
+		grep -q ' 10000 succeeded, 0 failed, 0 errored, 0 timeout' <<<"$out" || die "h2load, $addr: $out"
+		say "ok: h2load, $addr: $(grep '^finished in' <<<"$out")"
+	done
+	RT_TRAFFIC=1
 }
 
 t_node() {       # streams a request back, chunked, in both directions at once
@@ -162,5 +180,5 @@ t_iperf3() {     # T seconds each
 	RT_TRAFFIC=1; say "helper's memory $(mem)"
 }
 
-[ $# -gt 0 ] || set -- nginx node dns iperf3
+[ $# -gt 0 ] || set -- nginx load node dns iperf3
 for t; do part "$t" "t_$t"; done

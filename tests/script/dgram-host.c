@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "dgram.h"
 #include "wire/icmp.h"
@@ -62,10 +63,23 @@ int dgram_host_open(struct host *host, const struct host_dgram_config *config, s
 		s->peer = out.far = *config->peer;
 		out.far_port = config->peer_port;
 	}
+	if (config->published) {
+		s->bound = config->published->addr;
+		out.far = s->bound;
+		out.far_port = config->published->port;
+	}
 	if (config->from)
 		out.by = *config->from;
 	dgram_log_add(world, &ds->to_far, &out);
 	return 0;
+}
+
+/* It gets a new number: the one that was given means nothing here. */
+int dgram_host_adopt(struct host *host, int fd, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret)
+{
+	close(fd);
+	return dgram_host_open(host, config, handle, ret);
 }
 
 void dgram_host_close(struct host *host, struct host_dgram *dgram)
@@ -134,6 +148,7 @@ static void log_sent(
 		.ttl = datagram->ttl,
 		.tos = datagram->tos,
 		.dont_fragment = datagram->dont_fragment,
+		.at = datagram->local,
 	};
 	size_t segment = datagram->segment ? datagram->segment : datagram->len;
 	size_t at = 0;
@@ -260,6 +275,7 @@ int dgram_host_recv(
 		datagrams[i] = (struct host_datagram){
 			.addr = d->far,
 			.port = s->is_ping ? 0 : d->far_port,
+			.local = d->at,
 			.ttl = d->ttl,
 			.tos = d->tos,
 			.segment = (uint16_t)(d->n_run ? d->len : 0),

@@ -114,17 +114,20 @@ void dgrams_start(struct world *world, const struct world_config *config)
 	};
 
 	egress_init(&ds->egress, &world->policy, &world->link, ds->mtu, 1, &world->counters);
-	gateway_init(&ds->gateway, &world->policy, &ds->egress, &key, &world->counters);
+	gateway_init(
+		&ds->gateway, &world->policy, &ds->egress, &world->loop, &key, &world->counters);
 	if (udpflow_init(&ds->udpflow, &flow_config) < 0 ||
 		icmpflow_init(&ds->icmpflow, &flow_config) < 0)
 		world_fail(world, "udpflow_init or icmpflow_init");
 	ds->dns = dns_new(&flow_config);
 	if (!ds->dns)
 		world_fail(world, "dns_new");
+	dgram_publish_start(world, config);
 }
 
 void dgrams_stop(struct world *world)
 {
+	dgram_publish_stop(world);
 	udpflow_done(&world->dgrams->udpflow);
 	icmpflow_done(&world->dgrams->icmpflow);
 	dns_free(world->dgrams->dns);
@@ -146,6 +149,7 @@ void dgrams_check_clean(struct world *world)
 {
 	struct dgrams *ds = world->dgrams;
 
+	dgram_publish_check_clean(world);
 	for (int i = 0; i < ds->n_sockets; i++)
 		if (ds->sockets[i]->is_open)
 			world_fail(world, "socket %d of the host is left open", i + 1);
@@ -166,7 +170,8 @@ static void udp_input(struct world *world, const uint8_t *frame, const struct pa
 
 	if (policy_map(&world->policy, &packet->dst, be16_get(udp->dst_port), IPPROTO_UDP, &addr) !=
 		POLICY_NAMESERVER) {
-		udpflow_input(&world->dgrams->udpflow, frame, packet);
+		if (!publish_udp_input(world->dgrams->publish, frame, packet))
+			udpflow_input(&world->dgrams->udpflow, frame, packet);
 		return;
 	}
 	dns_input(world->dgrams->dns, frame, packet);
@@ -181,7 +186,7 @@ static void icmp_input(struct world *world, const uint8_t *frame, const struct p
 		return;
 	if (type == (packet->protocol == IPPROTO_ICMP ? ICMP_ECHO : ICMP6_ECHO_REQUEST))
 		icmpflow_input(&ds->icmpflow, frame, packet);
-	else
+	else if (!publish_udp_near_error(ds->publish, frame, packet))
 		udpflow_near_error(&ds->udpflow, frame, packet);
 }
 
@@ -223,6 +228,9 @@ static void wake(struct world *world, struct dgram_socket *s)
 	case HANDLE_PING:
 		icmpflow_host_ready(&world->dgrams->icmpflow, s->handle, events);
 		break;
+	case HANDLE_PUBLISH_UDP:
+		publish_ready(world->dgrams->publish, s->handle, events);
+		break;
 	case HANDLE_DNS:
 		dns_host_ready(world->dgrams->dns, s->handle, events);
 		break;
@@ -245,5 +253,6 @@ bool dgrams_finish(struct world *world)
 		wake(world, s);
 		again = true;
 	}
+	again |= publish_finish(ds->publish);
 	return udpflow_finish(&ds->udpflow) || again;
 }

@@ -114,6 +114,8 @@ static void take_words(struct script *script, struct words *words, struct line *
 			d->near = words_addr(script, words);
 		} else if (!strcmp(word, "by")) {
 			d->by = words_addr(script, words);
+		} else if (!strcmp(word, "at")) {
+			d->at = words_addr(script, words);
 		} else if (!strcmp(word, "icmp")) {
 			take_icmp_type(script, words, d);
 		} else if (!strcmp(word, "wrong-id")) {
@@ -271,6 +273,7 @@ static void compare_dgram(struct script *script, const struct dgram *is, const s
 		compare(script, is, "packets", is->n_packets, d->n_packets);
 	if (d->by.family)
 		compare_addr(script, is, "by", &is->by, &d->by);
+	compare_addr(script, is, "address of ours", &is->at, &d->at);
 	compare(script, is, "type", is->icmp_type, d->icmp_type);
 	compare(script, is, "code", is->icmp_code, d->icmp_code);
 	compare(script, is, "about", is->about, d->about);
@@ -484,6 +487,7 @@ static void error_in(
 		.icmp_code = d->icmp_code,
 		.mtu = d->mtu,
 		.offender = d->by.family || !has_icmp ? d->by : d->far,
+		.local = d->at,
 	};
 	if (s->is_ping) {
 		quote[6] = (uint8_t)(d->far_port >> 8);
@@ -613,7 +617,7 @@ bool dgram_check(struct script *script, const char *name, struct words *words)
 	else if (!strcmp(name, "sockets"))
 		is = n_open(ds);
 	else
-		return false;
+		return dgram_publish_line(script, name, words);
 	if (is != words_number(script, words))
 		world_fail(script->world, "there are %u %s", is, name);
 	return true;

@@ -3,7 +3,8 @@
  * Scripts of datagrams: UDP, ping and DNS (udpflow, icmpflow, dns, gateway) beside the same fake
  * link, and with sockets of their own on the fake host. README says what the lines mean.
  *
- * dgram.c knows the lines, dgram-world.c the parts and their order, dgram-frame.c makes and reads
+ * dgram.c knows the lines, dgram-publish.c those of published ports, dgram-world.c the parts and
+ * their order, dgram-frame.c makes and reads
  * frames, dgram-host.c is the host's sockets.
  */
 #pragma once
@@ -12,6 +13,7 @@
 #include "flow/egress.h"
 #include "gateway/gateway.h"
 #include "icmpflow/icmpflow.h"
+#include "publish/publish.h"
 #include "script.h"
 #include "udpflow/udpflow.h"
 
@@ -20,6 +22,8 @@
 #define DGRAM_PATHS_MAX   8
 #define DGRAM_DATA_MAX    65507
 #define DGRAM_NAME_MAX    64
+#define DGRAM_RULES_MAX   16
+#define DGRAM_MADE_MAX    16
 /* Where a container's datagrams come from when nothing is said. */
 #define DGRAM_NEAR_PORT 5000
 #define DGRAM_NEAR_ID   77
@@ -52,6 +56,7 @@ struct dgram {
 	uint8_t icmp_type, icmp_code;
 	uint32_t mtu;
 	struct ip_addr by;
+	struct ip_addr at;         /* of a published port: the address of ours */
 	char name[DGRAM_NAME_MAX]; /* of a DNS message; empty: it is none */
 	uint16_t dns_id;
 	bool is_answer;
@@ -65,7 +70,7 @@ struct dgram_log {
 struct dgram_socket {
 	bool is_open, is_ping, is_full;
 	struct host_dgram_config config;
-	struct ip_addr peer;
+	struct ip_addr peer, bound;
 	struct handle handle;
 	struct dgram in[DGRAM_QUEUE_MAX];
 	int n_in, at_in;
@@ -78,6 +83,14 @@ struct dgram_socket {
 	uint16_t dns_id; /* of the query that was sent last */
 };
 
+/* A socket of the namespace that was asked for. */
+struct dgram_asked {
+	socket_made_fn *done;
+	void *owner;
+	uint64_t cookie;
+	uint8_t family;
+};
+
 struct dgrams {
 	struct world *world;
 	struct egress egress;
@@ -85,6 +98,13 @@ struct dgrams {
 	struct udpflow udpflow;
 	struct icmpflow icmpflow;
 	struct dns *dns;
+	struct publish *publish;
+	struct splice *splice; /* nothing asks it for connections */
+	struct socket_source source;
+	struct dgram_asked asked[DGRAM_MADE_MAX];
+	int n_asked;
+	struct forward_rule rules[DGRAM_RULES_MAX];
+	int n_rules;
 	uint32_t mtu;
 	struct dgram_log to_near, to_far;
 	struct dgram_socket *sockets[DGRAM_SOCKETS_MAX];
@@ -117,6 +137,14 @@ void dgrams_check_clean(struct world *world);
 void dgram_log_add(struct world *world, struct dgram_log *log, const struct dgram *dgram);
 void dgram_describe(const struct dgram *dgram, char *text, size_t size);
 
+/* ---- dgram-publish.c ---- */
+
+void dgram_publish_start(struct world *world, const struct world_config *config);
+void dgram_publish_stop(struct world *world);
+void dgram_publish_check_clean(struct world *world);
+/* Lines about published ports. False: it is another one. */
+bool dgram_publish_line(struct script *script, const char *name, struct words *words);
+
 /* ---- dgram-frame.c ---- */
 
 /* The frame goes to world->buf; returns its length. `segment`: it is a run of such datagrams. */
@@ -136,6 +164,8 @@ bool dgram_look(struct dgram *dgram, const uint8_t *data, size_t len);
 
 int dgram_host_open(struct host *host, const struct host_dgram_config *config, struct handle handle,
 	struct host_dgram *ret);
+int dgram_host_adopt(struct host *host, int fd, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret);
 void dgram_host_close(struct host *host, struct host_dgram *dgram);
 int dgram_host_send(
 	struct host *host, struct host_dgram *dgram, const struct host_datagram *datagrams, int n);

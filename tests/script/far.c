@@ -77,13 +77,45 @@ static uint32_t take_word(
 	world_fail(script->world, "the host does not know %s", word);
 }
 
+/* arrives [other-port] [ERROR] */
+static void arrive(struct script *script, struct conversation *c, struct words *words)
+{
+	uint16_t port = c->far_port;
+	bool has_other_port = words_accept(words, "other-port");
+	int wanted = words->at < words->n ? -words_errno(script, words) : 0, r;
+
+	near_begin(c, script->near_isn);
+	c->is_arrival = true;
+	r = world_arrive(script->world, c);
+	if (r != wanted)
+		world_fail(script->world, "the client's arrival gives %d", r);
+	if ((c->far_port != port) != has_other_port)
+		world_fail(script->world, "the client is shown with port %u", c->far_port);
+}
+
+/* What the next call says; returns whether it is of those. */
+static bool take_error(struct script *script, struct words *words)
+{
+	struct world *world = script->world;
+	int *error = words_accept(words, "dial") ? &world->dial_error
+		: words_accept(words, "adopt")   ? &world->adopt_error
+		: words_accept(words, "claim")   ? &world->claim_error
+						 : NULL;
+
+	if (error)
+		*error = words_errno(script, words);
+	return error;
+}
+
 void far_in(struct script *script, struct conversation *c, struct words *words)
 {
 	uint32_t events = 0;
 	const char *word;
 
-	if (words_accept(words, "dial")) {
-		script->world->dial_error = words_errno(script, words);
+	if (take_error(script, words))
+		return;
+	if (words_accept(words, "arrives")) {
+		arrive(script, c, words);
 		return;
 	}
 	while ((word = words_take(words)))

@@ -4,16 +4,23 @@
  * checked for all that must be right in each of them.
  */
 #include "wire/checksum.h"
-#include "wire/icmp.h"
+#include "wire/icmp_about.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
 #include "world.h"
 
 static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
-static const struct eth_addr our_mac = {{0x52, 0x55, 10, 0, 2, 2}};
+static const struct eth_addr our_mac4 = {{0x52, 0x55, 10, 0, 2, 2}};
+static const struct eth_addr our_mac6 = {{0x52, 0x56, 0, 0, 0, 2}};
 
 /* The kernel's segments, where the link cuts them. */
 #define SEGMENT_LEN 1460
+
+/* Whom the container has dialled it had at an address that the script chose. */
+static const struct eth_addr *our_mac(const struct conversation *c)
+{
+	return c->is_arrival && c->near_addr.family == AF_INET6 ? &our_mac6 : &our_mac4;
+}
 
 static uint64_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst, size_t len)
 {
@@ -29,18 +36,18 @@ static uint64_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst,
 
 /* ---- from the container ---- */
 
-static size_t put_ip(uint8_t *at, const struct conversation *c, size_t tcp_len)
+static size_t put_ip(uint8_t *at, const struct conversation *c, uint8_t protocol, size_t len)
 {
 	struct ip4_header ip4 = {
 		.version_ihl = 0x45,
-		.total_length = be16_of((uint16_t)(IP4_HEADER_MIN + tcp_len)),
+		.total_length = be16_of((uint16_t)(IP4_HEADER_MIN + len)),
 		.ttl = 64,
-		.protocol = IPPROTO_TCP,
+		.protocol = protocol,
 	};
 	struct ip6_header ip6 = {
 		.version_class_flow = be32_of(6U << 28),
-		.payload_length = be16_of((uint16_t)tcp_len),
-		.next_header = IPPROTO_TCP,
+		.payload_length = be16_of((uint16_t)len),
+		.next_header = protocol,
 		.hop_limit = 64,
 	};
 
@@ -122,7 +129,7 @@ size_t frame_build(
 	uint8_t options[60], *ip = (uint8_t *)(eth + 1);
 	size_t options_len = put_options(options, c, frame);
 	size_t tcp_len = TCP_HEADER_MIN + options_len + frame->len;
-	size_t ip_len = put_ip(ip, c, tcp_len);
+	size_t ip_len = put_ip(ip, c, IPPROTO_TCP, tcp_len);
 	struct tcp_header *tcp = (struct tcp_header *)(ip + ip_len);
 	uint64_t sum = pseudo_sum(&c->near_addr, &c->far_addr, tcp_len);
 
@@ -130,7 +137,7 @@ size_t frame_build(
 		world_fail(world, "a segment that no packet holds");
 	*vnet = (struct vnet_header){0};
 	*eth = (struct eth_header){
-		.dst = frame->to ? *frame->to : our_mac,
+		.dst = frame->to ? *frame->to : *our_mac(c),
 		.src = near_mac,
 		.type = be16_of(c->near_addr.family == AF_INET ? ETH_TYPE_IP4 : ETH_TYPE_IP6),
 	};
@@ -153,6 +160,38 @@ size_t frame_build(
 	if (frame->has_bad_checksum)
 		tcp->checksum.b[0] ^= 1;
 	return ETH_HEADER_LEN + ip_len + tcp_len;
+}
+
+/* Likewise. Its checksum is nobody's business here. */
+size_t frame_build_icmp(
+	struct world *world, const struct conversation *c, uint8_t type, uint8_t code, uint32_t seq)
+{
+	bool is4 = c->near_addr.family == AF_INET;
+	struct eth_header *eth = (struct eth_header *)(world->buf + VNET_HEADER_LEN);
+	const struct icmp_header icmp = {.type = type, .code = code};
+	const be16 ports[] = {be16_of(c->far_port), be16_of(c->near_port)};
+	const be32 number = be32_of(c->our_isn + seq);
+	struct icmp_about about = {
+		.src = c->far_addr,
+		.dst = c->near_addr,
+		.protocol = IPPROTO_TCP,
+		.dont_fragment = true,
+		.len = TCP_HEADER_MIN,
+	};
+	uint8_t message[ICMP_ABOUT_MAX];
+	size_t len, ip_len;
+
+	memcpy(about.header, ports, sizeof(ports));
+	memcpy(about.header + sizeof(ports), &number, sizeof(number));
+	len = icmp_about_build(message, &about, &icmp);
+	*eth = (struct eth_header){
+		.dst = *our_mac(c),
+		.src = near_mac,
+		.type = be16_of(is4 ? ETH_TYPE_IP4 : ETH_TYPE_IP6),
+	};
+	ip_len = put_ip((uint8_t *)(eth + 1), c, icmp_protocol(c->near_addr.family), len);
+	memcpy((uint8_t *)(eth + 1) + ip_len, message, len);
+	return ETH_HEADER_LEN + ip_len + len;
 }
 
 /* ---- to the container ---- */
@@ -242,7 +281,7 @@ static const char *take_tcp(struct world *world, struct conversation *c,
 		c->our_isn_is_known = true;
 		c->our_shift = options.has_window_scale ? options.window_scale : NO_SHIFT;
 	}
-	if (tcp->flags & TCP_SYN || shift == NO_SHIFT)
+	if (tcp->flags & TCP_SYN || shift == NO_SHIFT || c->near_shift == NO_SHIFT)
 		shift = 0;
 	*ret = (struct outcome){
 		.kind = OUT_SEGMENT,
@@ -315,7 +354,7 @@ struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t
 		*ret_fault = "a wrong TTL";
 	tcp = (const struct tcp_header *)(frame + packet.transport_offset);
 	c = find(world, &packet.dst, be16_get(tcp->dst_port), &packet.src, be16_get(tcp->src_port));
-	if (!c || memcmp(&eth->src, &our_mac, sizeof(our_mac)) != 0)
+	if (!c || memcmp(&eth->src, our_mac(c), sizeof(eth->src)) != 0)
 		return NULL;
 	if (!*ret_fault)
 		*ret_fault = take_tcp(world, c, (const struct vnet_header *)buf, &packet, tcp, ret);

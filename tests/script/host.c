@@ -64,6 +64,47 @@ static void log_call(struct host *host, struct socket *s, enum outcome_kind kind
 		world_log(world, &s->conversation->to_far, &out);
 }
 
+static struct socket *add_socket(struct world *world, struct conversation *c)
+{
+	if (world->n_sockets == SOCKETS_MAX)
+		world_fail(world, "too many sockets for one script");
+	c->socket = &world->sockets[world->n_sockets++];
+	*c->socket = (struct socket){.is_open = true, .conversation = c, .room = ROOM_ALL};
+	return c->socket;
+}
+
+static int fd_of(const struct world *world, const struct socket *s)
+{
+	return FD_BASE + (int)(s - world->sockets);
+}
+
+int world_accept(struct world *world, struct conversation *c)
+{
+	struct socket *s = add_socket(world, c);
+
+	s->is_connected = s->is_dialled = true;
+	return fd_of(world, s);
+}
+
+/* The port with which the client is shown is the relay's choice. */
+static int fake_adopt(struct host *host, int fd, struct handle handle)
+{
+	struct world *world = container_of(host, struct world, host);
+	struct socket *s = socket_of(host, fd, true);
+	const struct flow *flow =
+		flow_table_get(&world->tcpflow.table, handle.index, handle.generation);
+	int error = world->adopt_error;
+
+	if (!flow || handle.kind != HANDLE_TCP)
+		world_fail(world, "adopts for nobody");
+	world->adopt_error = 0;
+	if (error)
+		return -error;
+	s->conversation->far_port = flow->key.far_port;
+	s->handle = handle;
+	return 0;
+}
+
 static int fake_dial(struct host *host, const struct host_dial *dial, struct handle handle)
 {
 	struct world *world = container_of(host, struct world, host);
@@ -75,12 +116,8 @@ static int fake_dial(struct host *host, const struct host_dial *dial, struct han
 	world->dial_error = 0;
 	if (error)
 		return -error;
-	if (world->n_sockets == SOCKETS_MAX)
-		world_fail(world, "too many sockets for one script");
-	c->socket = &world->sockets[world->n_sockets];
-	*c->socket = (struct socket){
-		.is_open = true, .conversation = c, .handle = handle, .room = ROOM_ALL};
-	return FD_BASE + world->n_sockets++;
+	add_socket(world, c)->handle = handle;
+	return fd_of(world, c->socket);
 }
 
 static void fake_dial_result(struct host *host, int fd, struct host_error *ret)
@@ -233,6 +270,7 @@ static bool fake_has_unacknowledged(struct host *host, int fd)
 }
 
 const struct host_ops world_host_ops = {
+	.tcp_adopt = fake_adopt,
 	.tcp_dial = fake_dial,
 	.tcp_dial_result = fake_dial_result,
 	.tcp_dialled = fake_dialled,
@@ -248,6 +286,7 @@ const struct host_ops world_host_ops = {
 	.is_connected = fake_is_connected,
 	.change = dgram_host_change,
 	.dgram_open = dgram_host_open,
+	.dgram_adopt = dgram_host_adopt,
 	.dgram_close = dgram_host_close,
 	.dgram_send = dgram_host_send,
 	.dgram_recv = dgram_host_recv,

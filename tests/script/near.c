@@ -68,10 +68,10 @@ static const char *take_kind(
 
 /* ---- from the container ---- */
 
-/* A connection's first word: all numbers begin. */
-static void open_conversation(struct script *script, struct conversation *c, uint32_t isn)
+void near_begin(struct conversation *c, uint32_t isn)
 {
 	c->is_open = true;
+	c->is_arrival = false;
 	c->near_isn = isn;
 	c->our_isn_is_known = false;
 	c->our_isn = 0;
@@ -105,7 +105,7 @@ static bool take_syn_word(struct script *script, struct conversation *c, struct 
 		if (frame->has_window_scale)
 			c->near_window = WINDOW_DEFAULT >> c->near_shift << c->near_shift;
 	} else if (!strcmp(word, "new")) {
-		open_conversation(script, c, c->near_isn + words_number(script, words));
+		near_begin(c, c->near_isn + words_number(script, words));
 		frame->seq = 0;
 	} else {
 		return false;
@@ -199,6 +199,30 @@ static void write_kernel(struct script *script, struct conversation *c, struct w
 	c->kernel.wants_fin = words_accept(words, "fin");
 }
 
+/* TYPE/CODE [seq N] */
+static void say_icmp(struct script *script, struct conversation *c, struct words *words)
+{
+	unsigned int type, code;
+	uint32_t seq = 0;
+
+	if (sscanf(words_need(script, words), "%u/%u", &type, &code) != 2)
+		world_fail(script->world, "an error is TYPE/CODE");
+	if (words_accept(words, "seq"))
+		seq = words_relative(script, words, 0);
+	world_near_icmp(script->world, c, (uint8_t)type, (uint8_t)code, seq);
+}
+
+static void say_neighbor(struct script *script, struct conversation *c, struct words *words)
+{
+	struct ip_addr addr = c->near_addr;
+
+	if (words->at < words->n)
+		addr = words_addr(script, words);
+	else
+		script->world->neighbor_is_unknown = false;
+	world_hear(script->world, &addr);
+}
+
 /* Data of a SYN do not count: they are said again. */
 static void note_said(struct conversation *c, const struct near_frame *frame)
 {
@@ -228,8 +252,16 @@ void near_in(struct script *script, struct conversation *c, struct words *words)
 		write_kernel(script, c, words);
 		return;
 	}
+	if (words_accept(words, "icmp")) {
+		say_icmp(script, c, words);
+		return;
+	}
+	if (words_accept(words, "neighbor")) {
+		say_neighbor(script, c, words);
+		return;
+	}
 	if (!c->is_open)
-		open_conversation(script, c, script->near_isn);
+		near_begin(c, script->near_isn);
 	kind = take_kind(script, words, &flags, &len);
 	frame = frame_of(c, kind, flags);
 	frame.len = len;

@@ -72,19 +72,23 @@ int words_errno(struct script *script, struct words *words)
 	} errors[] = {
 #define E(name) {#name, name}
 		E(EACCES),
+		E(EADDRINUSE),
 		E(EADDRNOTAVAIL),
 		E(EAFNOSUPPORT),
 		E(ECONNREFUSED),
 		E(ECONNRESET),
 		E(EHOSTDOWN),
 		E(EHOSTUNREACH),
+		E(EINVAL),
 		E(EIO),
 		E(EMFILE),
 		E(EMSGSIZE),
+		E(ENETDOWN),
 		E(ENETUNREACH),
 		E(ENOBUFS),
 		E(ENOMEM),
 		E(ENOPROTOOPT),
+		E(ENOSPC),
 		E(EPERM),
 		E(EPIPE),
 		E(EPROTO),
@@ -255,15 +259,37 @@ static struct conversation *conversation_of(struct script *script, uint32_t numb
 	return &script->world->conversations[number - 1];
 }
 
-/* flow N ADDRESS PORT [from PORT] */
+/* N or N-M; returns the last one. */
+static uint32_t range_of(struct script *script, char *word, uint32_t *ret_from)
+{
+	char *last = strchr(word, '-');
+
+	if (last)
+		*last++ = '\0';
+	*ret_from = number_of(script, word);
+	return last ? number_of(script, last) : *ret_from;
+}
+
+/* flow N[-M] ADDRESS PORT [from PORT] [near ADDRESS] */
 static void set_flow(struct script *script, struct words *words)
 {
-	struct conversation *c = conversation_of(script, words_number(script, words));
+	uint32_t from, to;
+	int at;
 
-	c->far_addr = words_addr(script, words);
-	c->far_port = (uint16_t)words_number(script, words);
-	if (words_accept(words, "from"))
-		c->near_port = (uint16_t)words_number(script, words);
+	words_need(script, words);
+	to = range_of(script, words->word[words->at - 1], &from);
+	at = words->at;
+	for (uint32_t i = from; i <= to; i++) {
+		struct conversation *c = conversation_of(script, i);
+
+		words->at = at;
+		c->far_addr = words_addr(script, words);
+		c->far_port = (uint16_t)words_number(script, words);
+		if (words_accept(words, "from"))
+			c->near_port = (uint16_t)words_number(script, words);
+		if (words_accept(words, "near"))
+			c->near_addr = words_addr(script, words);
+	}
 }
 
 /* nameservers unknown | ADDRESS... */
@@ -300,6 +326,8 @@ static bool set(struct script *script, const char *name, struct words *words)
 		config->memory = words_number(script, words);
 	} else if (!strcmp(name, "queue-len")) {
 		config->queue_len = words_number(script, words);
+	} else if (!strcmp(name, "mtu") && !script->world->dgrams) {
+		config->mtu = words_number(script, words);
 	} else if (!strcmp(name, "our-isn")) {
 		config->our_isn = words_number(script, words);
 	} else if (!strcmp(name, "near-isn")) {
@@ -342,6 +370,45 @@ static void check_counter(struct script *script, struct words *words)
 	world_fail(script->world, "%s is no counter", name);
 }
 
+/* opened|active|refused|in|out N ... */
+static void check_usage(struct script *script, struct words *words)
+{
+	const struct usage *usage = script->world->usage;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {{"opened", usage->n_opened}, {"active", usage->n_active},
+		{"refused", usage->n_refused}, {"in", usage->n_in_bytes},
+		{"out", usage->n_out_bytes}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields) && words->at < words->n; i++)
+		if (words_accept(words, fields[i].name) &&
+			words_number(script, words) != fields[i].value)
+			world_fail(script->world, "%s is %llu", fields[i].name,
+				(unsigned long long)fields[i].value);
+}
+
+static bool check_arrivals(struct script *script, const char *name, struct words *words)
+{
+	struct world *world = script->world;
+
+	if (!strcmp(name, "usage")) {
+		check_usage(script, words);
+	} else if (!strcmp(name, "asked")) {
+		if (words_number(script, words) != world->n_asked)
+			world_fail(world, "%u questions were asked", world->n_asked);
+		if (words_accept(words, "again") &&
+			words_number(script, words) != world->n_asked_again)
+			world_fail(world, "%u were asked again", world->n_asked_again);
+	} else if (!strcmp(name, "claims")) {
+		if ((int)words_number(script, words) != world->n_claims)
+			world_fail(world, "%d addresses are claimed", world->n_claims);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static bool check(struct script *script, const char *name, struct words *words)
 {
 	const struct tcpflow *tcpflow = &script->world->tcpflow;
@@ -354,6 +421,8 @@ static bool check(struct script *script, const char *name, struct words *words)
 	} else if (!strcmp(name, "flows")) {
 		if (words_number(script, words) != tcpflow->table.n_flows)
 			world_fail(script->world, "there are %u flows", tcpflow->table.n_flows);
+	} else if (check_arrivals(script, name, words)) {
+		return true;
 	} else if (script->world->dgrams && dgram_check(script, name, words)) {
 		return true;
 	} else if (!strcmp(name, "buffers-free")) {
@@ -420,18 +489,14 @@ static void act(
 /* "near", "near#2" or "near#1-100": the line holds for each of them. */
 static void act_for_all(struct script *script, char *actor, struct words *words)
 {
-	char *number = strchr(actor, '#'), *last = number ? strchr(number, '-') : NULL;
+	char *number = strchr(actor, '#');
 	uint32_t from = 1, to = 1;
 	int at = words->at;
 
 	if (number)
 		*number++ = '\0';
-	if (last)
-		*last++ = '\0';
 	if (number)
-		from = to = number_of(script, number);
-	if (last)
-		to = number_of(script, last);
+		to = range_of(script, number, &from);
 	for (uint32_t i = from; i <= to; i++) {
 		words->at = at;
 		act(script, actor, conversation_of(script, i), words);
@@ -462,28 +527,53 @@ static const char *play_time(struct script *script, struct words *words, const c
 
 static void play_words(struct script *script, struct words *words);
 
+struct step {
+	const char *actor, *words;
+	bool takes_words;
+};
+
+static void play_step(
+	struct script *script, const struct step *step, const char *flow, struct words *more)
+{
+	struct words words = {0};
+	char copy[64], *rest = copy, *word;
+
+	snprintf(copy, sizeof(copy), "%s%s %s", step->actor, flow, step->words);
+	while ((word = strtok_r(rest, " ", &rest)))
+		words.word[words.n++] = word;
+	while (step->takes_words && more->at < more->n)
+		words.word[words.n++] = more->word[more->at++];
+	play_words(script, &words);
+}
+
 /* open[#N[-M]] WORDS...: what nearly every script begins with; the words are the SYN's. */
 static void open_connection(struct script *script, const char *flow, struct words *words)
 {
-	static const struct {
-		const char *actor, *words;
-	} steps[] = {{"near", "< syn"}, {"far", "> dial"}, {"far", "< connected"},
-		{"near", "> syn-ack"}, {"near", "< ack"}, {"near", "? ack"}};
-	char copies[ARRAY_SIZE(steps)][64];
+	static const struct step steps[] = {{"near", "< syn", true}, {"far", "> dial", false},
+		{"far", "< connected", false}, {"near", "> syn-ack", false},
+		{"near", "< ack", false}, {"near", "? ack", false}};
 
-	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
-		struct words step = {0};
-		char *rest = copies[i], *word;
-
-		snprintf(copies[i], sizeof(copies[i]), "%s%s %s", steps[i].actor, flow,
-			steps[i].words);
-		while ((word = strtok_r(rest, " ", &rest)))
-			step.word[step.n++] = word;
-		while (i == 0 && words->at < words->n)
-			step.word[step.n++] = words->word[words->at++];
-		play_words(script, &step);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+		play_step(script, &steps[i], flow, words);
 	end_turn(script);
+}
+
+/* arrive[#N[-M]] WORDS...: likewise for a client; the words are the SYN-ACK's. */
+static void arrive(struct script *script, const char *flow, struct words *words)
+{
+	static const struct step steps[] = {{"far", "< arrives", false}, {"near", "> syn", false},
+		{"near", "< syn-ack", true}, {"near", "> ack", false}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+		play_step(script, &steps[i], flow, words);
+	end_turn(script);
+}
+
+/* The rule of all clients is gone. */
+static void reset_all(struct script *script)
+{
+	tcpflow_reset_all(&script->world->tcpflow, script->world->usage);
+	script->turn_is_open = true;
 }
 
 static void play_words(struct script *script, struct words *words)
@@ -509,6 +599,12 @@ static void play_words(struct script *script, struct words *words)
 	end_turn(script);
 	if (!strncmp(word, "open", 4))
 		open_connection(script, word + 4, words);
+	else if (!strncmp(word, "arrive", 6))
+		arrive(script, word + 6, words);
+	else if (!strcmp(word, "neighbor"))
+		script->world->neighbor_is_unknown = !strcmp(words_need(script, words), "unknown");
+	else if (!strcmp(word, "reset-all"))
+		reset_all(script);
 	else if (!strcmp(word, "link"))
 		link_in(script, words);
 	else if (!strcmp(word, "stop"))

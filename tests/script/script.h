@@ -41,6 +41,9 @@ struct ip_addr words_addr(struct script *script, struct words *words);
 
 void script_play(struct script *script);
 
+/* A connection's first word: all numbers begin. */
+void near_begin(struct conversation *conversation, uint32_t isn);
+
 /* What comes in, and what is expected to go out. */
 void near_in(struct script *script, struct conversation *conversation, struct words *words);
 void near_out(struct script *script, struct conversation *conversation, struct words *words);

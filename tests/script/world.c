@@ -76,6 +76,45 @@ static int fake_link_send(struct link *link, const struct iovec *iov, int n_iov)
 
 static const struct link_ops link_ops = {.send = fake_link_send};
 
+/* ---- the next hop: the container itself, when it is known ---- */
+
+static bool fake_find(
+	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
+{
+	static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
+	struct world *world = container_of(next_hop, struct world, next_hop);
+
+	world->n_asked += again || world->neighbor_is_unknown;
+	world->n_asked_again += again;
+	if (!world->neighbor_is_unknown)
+		*ret_mac = near_mac;
+	return !world->neighbor_is_unknown;
+}
+
+static int fake_claim(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	struct world *world = container_of(next_hop, struct world, next_hop);
+	int error = world->claim_error;
+
+	world->claim_error = 0;
+	world->n_claims += !error;
+	return -error;
+}
+
+static void fake_release(struct next_hop *next_hop, const struct ip_addr *addr)
+{
+	struct world *world = container_of(next_hop, struct world, next_hop);
+
+	if (world->n_claims-- == 0)
+		world_fail(world, "releases what was not claimed");
+}
+
+static const struct next_hop_ops next_hop_ops = {
+	.find = fake_find,
+	.claim = fake_claim,
+	.release = fake_release,
+};
+
 /* ---- the relay ---- */
 
 static void note_visit(void *arg, enum tcp_state state, enum tcp_event event)
@@ -135,6 +174,8 @@ void world_init(struct world *world, const struct world_config *config)
 		.loop = &world->loop,
 		.counters = &world->counters,
 		.icmp_limit = &world->icmp_limit,
+		.next_hop = &world->next_hop,
+		.mtu = config->mtu,
 		.key = &key,
 		.max_flows = config->max_flows,
 		.queue_len = config->queue_len,
@@ -143,6 +184,10 @@ void world_init(struct world *world, const struct world_config *config)
 
 	world->link = (struct link){.ops = &link_ops, .fd = -1, .offloads = config->offloads};
 	world->host.ops = &world_host_ops;
+	world->next_hop.ops = &next_hop_ops;
+	world->usage = usage_new();
+	if (!world->usage)
+		world_fail(world, "no memory");
 	policy_init(&world->policy, config);
 	icmp_limit_init(&world->icmp_limit, &world->counters);
 	ingress_init(&world->ingress, &world->policy, &world->icmp_limit, true, &world->counters);
@@ -168,6 +213,12 @@ void world_check_clean(struct world *world)
 		world_fail(world, "buffers are left in use");
 	if (world->tcpflow.n_half_open)
 		world_fail(world, "%u half-open flows are left", world->tcpflow.n_half_open);
+	if (world->tcpflow.n_arriving || !list_is_empty(&world->tcpflow.resolving))
+		world_fail(world, "%u clients still arrive", world->tcpflow.n_arriving);
+	if (world->n_claims)
+		world_fail(world, "%d addresses are still claimed", world->n_claims);
+	if (world->usage->n_active || world->usage->n_refs != 1)
+		world_fail(world, "the rule is still in use");
 	if (world->dgrams)
 		dgrams_check_clean(world);
 }
@@ -186,6 +237,7 @@ void world_done(struct world *world)
 {
 	world_stop(world);
 	ingress_done(&world->ingress);
+	usage_unref(world->usage);
 	if (world->loop.timers.root)
 		world_fail(world, "a timer is left armed");
 }
@@ -232,6 +284,43 @@ void world_near_input(struct world *world, struct conversation *c, const struct 
 	case INGRESS_DROP:
 		break;
 	}
+}
+
+void world_near_icmp(
+	struct world *world, struct conversation *c, uint8_t type, uint8_t code, uint32_t seq)
+{
+	size_t len = frame_build_icmp(world, c, type, code, seq);
+	const uint8_t *frame = world->buf + VNET_HEADER_LEN;
+	struct packet packet;
+
+	if (packet_parse(frame, len, &packet) != PACKET_OK)
+		world_fail(world, "no packet");
+	tcpflow_near_error(&world->tcpflow, frame, &packet);
+}
+
+int world_arrive(struct world *world, struct conversation *c)
+{
+	const struct tcp_arrival arrival = {
+		.fd = world_accept(world, c),
+		.near = c->near_addr,
+		.near_port = c->near_port,
+		.far = c->far_addr,
+		.far_port = c->far_port,
+		.usage = world->usage,
+	};
+	int r = tcpflow_arrive(&world->tcpflow, &arrival);
+
+	/* Its owner refuses the client. */
+	if (r < 0)
+		c->socket->is_open = false;
+	return r;
+}
+
+void world_hear(struct world *world, const struct ip_addr *addr)
+{
+	static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
+
+	tcpflow_neighbor(&world->tcpflow, addr, &near_mac);
 }
 
 void world_far_event(struct world *world, struct socket *socket, uint32_t events)

@@ -71,6 +71,7 @@ struct conversation {
 	uint16_t near_port, far_port;
 	uint32_t near_isn, our_isn;
 	bool is_open, our_isn_is_known;
+	bool is_arrival; /* the far end came first */
 	/* What the near end says by itself when the script does not say otherwise. */
 	uint32_t near_next, near_got, near_window;
 	uint8_t near_shift, our_shift;
@@ -108,8 +109,15 @@ struct world {
 	struct ingress ingress;
 	struct link link;
 	struct host host;
-	int link_error; /* what sending gives, 0: it works */
-	int dial_error; /* what the next dial gives */
+	int link_error;               /* what sending gives, 0: it works */
+	int dial_error;               /* what the next dial gives */
+	int adopt_error, claim_error; /* likewise of a client */
+	struct next_hop next_hop;
+	bool neighbor_is_unknown;
+	uint32_t n_asked;       /* for neighbours that were not known, or again */
+	uint32_t n_asked_again; /* of them */
+	int n_claims;
+	struct usage *usage; /* of all clients */
 	struct host_nameserver nameservers[HOST_NAMESERVERS_MAX];
 	bool is_shunned[HOST_NAMESERVERS_MAX]; /* by their position: tried last */
 	int n_nameservers;                     /* 0: they are being looked for */
@@ -144,7 +152,7 @@ struct near_frame {
 struct world_config {
 	bool ip6;
 	bool host_loopback;
-	uint32_t offloads, max_flows, queue_len;
+	uint32_t offloads, max_flows, queue_len, mtu;
 	size_t memory;
 	uint32_t our_isn; /* of the first conversation, when its SYN comes at once */
 };
@@ -160,6 +168,13 @@ _Noreturn void world_fail(struct world *world, const char *fmt, ...) PRINTF_LIKE
 
 void world_near_input(
 	struct world *world, struct conversation *conversation, const struct near_frame *frame);
+/* An ICMP error about our SYN, whose number it quotes. */
+void world_near_icmp(struct world *world, struct conversation *conversation, uint8_t type,
+	uint8_t code, uint32_t seq);
+/* A client: what tcpflow_arrive() says. */
+int world_arrive(struct world *world, struct conversation *conversation);
+/* Somebody was heard on the link. */
+void world_hear(struct world *world, const struct ip_addr *addr);
 void world_far_event(struct world *world, struct socket *socket, uint32_t events);
 /* The end of a turn, and of those that it asks for. */
 void world_finish_turn(struct world *world);
@@ -181,6 +196,8 @@ uint8_t stream_byte(const struct conversation *conversation, bool is_up, uint64_
 
 size_t frame_build(struct world *world, const struct conversation *conversation,
 	const struct near_frame *frame);
+size_t frame_build_icmp(struct world *world, const struct conversation *conversation, uint8_t type,
+	uint8_t code, uint32_t seq);
 /* A frame that was sent: false when it is none of a conversation, or not right; then *ret_fault. */
 struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t len,
 	struct outcome *ret, const char **ret_fault);
@@ -196,5 +213,7 @@ bool kernel_step(struct world *world, struct conversation *conversation);
 /* ---- host.c ---- */
 
 extern const struct host_ops world_host_ops;
+/* A socket that is connected; its descriptor. */
+int world_accept(struct world *world, struct conversation *conversation);
 void world_log(struct world *world, struct outcomes *log, const struct outcome *outcome);
 struct outcome *outcomes_take(struct outcomes *log);

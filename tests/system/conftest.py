@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 
 import pytest
 
@@ -121,3 +122,24 @@ def helper(host, container, helpers):
             one.wait_ready()
         return one
     return start
+
+
+@pytest.fixture
+def many_descriptors():
+    """As root the hard limit becomes 65536; who may not raise it takes what there is."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
+    yield resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.fixture
+def small_sockets(host, container):
+    """What waits does so in the helper, not in the kernels."""
+    for world in (host.root, container):
+        done = world.shell("""
+            echo "4096 16384 32768" >/proc/sys/net/ipv4/tcp_rmem
+            echo "4096 16384 32768" >/proc/sys/net/ipv4/tcp_wmem""", check=False)
+        if done.returncode != 0:
+            pytest.skip("net.ipv4.tcp_rmem of a private host cannot be set here")

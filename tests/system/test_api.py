@@ -37,9 +37,14 @@ def test_add_list_remove(one, port):
          "guest_addr": "10.0.2.100", "guest_port": 80},
         {"id": 2, "proto": "udp", "host_addr": "127.0.0.1", "host_port": port,
          "guest_addr": "10.0.2.77", "guest_port": 53}]
-    assert one.api("list_hostfwd") == {"entries": entries, "return": {"entries": entries}}
+    listed = one.api("list_hostfwd")
+    assert listed == {"entries": listed["entries"], "return": {"entries": listed["entries"]}}
+    # slirp4netns's members come first, in its order.
+    assert [list(entry.items())[:6] for entry in listed["entries"]] == \
+        [list(entry.items()) for entry in entries]
+    assert listed["entries"][0]["state"] == "listening"
     assert one.api("remove_hostfwd", id=1) == {"return": {}}
-    assert one.api("list_hostfwd")["entries"] == entries[1:]
+    assert one.api("list_hostfwd")["entries"] == listed["entries"][1:]
     third = one.api("add_hostfwd", proto="tcp", host_port=port, guest_port=81)
     assert third == {"return": {"id": 3}}, "ids are never used again"
 
@@ -85,8 +90,9 @@ def test_connections_survive_the_removal_of_their_rule(host, container, one, por
     (b"{}", "bad request: no execute found"),
     (b'{"execute": 3}', "bad request: no execute found"),
     (b'{"execute": "reboot"}', "bad request: unknown execute"),
-    (b'{"execute": "' + b"x" * 4096 + b'"}', "bad request: too large message"),
-])
+    (b'{"execute": "' + b"x" * 4096 + b'"}', "bad request: unknown execute"),
+    (b'{"execute": "' + b"x" * (1 << 20) + b'"}', "bad request: too large message"),
+], ids=range(12))
 def test_errors(one, request_text, wanted):
     assert desc(one.api_bytes(request_text, half_close=True)) == wanted
     assert one.api("list_hostfwd")["entries"] == []
@@ -95,13 +101,13 @@ def test_errors(one, request_text, wanted):
 @pytest.mark.parametrize("change,field", [
     ({"proto": None}, "proto"), ({"proto": "sctp"}, "proto"), ({"proto": "TCP"}, "proto"),
     ({"proto": 6}, "proto"), ({"proto": ""}, "proto"),
-    ({"host_addr": "::1"}, "host_addr"), ({"host_addr": "localhost"}, "host_addr"),
+    ({"host_addr": "[::1]"}, "host_addr"), ({"host_addr": "localhost"}, "host_addr"),
     ({"host_addr": "1.2.3"}, "host_addr"), ({"host_addr": 5}, "host_addr"),
     ({"host_port": None}, "host_port"), ({"host_port": "80"}, "host_port"),
     ({"host_port": 0}, "host_port"), ({"host_port": 70000}, "host_port"),
     ({"host_port": -3}, "host_port"), ({"host_port": 8084.7}, "host_port"),
     ({"host_port": 2**62}, "host_port"), ({"host_port": True}, "host_port"),
-    ({"guest_addr": "::1"}, "guest_addr"), ({"guest_addr": "x"}, "guest_addr"),
+    ({"guest_addr": "[::1]"}, "guest_addr"), ({"guest_addr": "x"}, "guest_addr"),
     ({"guest_port": None}, "guest_port"), ({"guest_port": 65536}, "guest_port"),
     ({"guest_port": []}, "guest_port"),
     ({"proto": None, "host_port": None}, "proto"),
@@ -132,6 +138,8 @@ def test_busy_port(host, one, port):
         reply = one.api("add_hostfwd", proto="tcp", host_addr="127.0.0.1", host_port=port,
                         guest_port=1)
         assert desc(reply) == wanted
+        assert {key: reply["error"][key] for key in ("field", "port", "errno")} == \
+            {"field": "host_port", "port": port, "errno": "EADDRINUSE"}
     one.forward(80, port, host_addr="127.0.0.1")
     reply = one.api("add_hostfwd", proto="tcp", host_addr="127.0.0.1", host_port=port, guest_port=1)
     assert desc(reply) == wanted

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Very many connections, short or silent, and memory that comes back; a 64th of the soak."""
-import contextlib
-import resource
-
 import pytest
 
 from harness.helper import run_binary
@@ -58,16 +55,6 @@ def test_ended_connections_are_in_nobodys_way(host, container, helper):
 
 # --- idle connections
 
-@pytest.fixture
-def many_descriptors():
-    """As root the hard limit becomes 65536; who may not raise it takes what there is."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
-    yield resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def hold(host, container, helper, count):
     one = helper()
     with answering(host.user, port=PORT, n_ports=N_PORTS), Connections(
@@ -104,17 +91,6 @@ def flows(host, container, count):
             far, _ = server.accept()
             pairs.append((near, far))
     return pairs
-
-
-@pytest.fixture
-def small_sockets(host, container):
-    """What waits does so in the helper, not in the kernels."""
-    for world in (host.root, container):
-        done = world.shell("""
-            echo "4096 16384 32768" >/proc/sys/net/ipv4/tcp_rmem
-            echo "4096 16384 32768" >/proc/sys/net/ipv4/tcp_wmem""", check=False)
-        if done.returncode != 0:
-            pytest.skip("net.ipv4.tcp_rmem of a private host cannot be set here")
 
 
 def is_stopped(one):

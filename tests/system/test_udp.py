@@ -53,7 +53,7 @@ def test_published(host, container, helper, mtu):
             for size in SIZES:
                 client.send(b"x" * size)
                 data, peer = inner.recvfrom(65535)
-                assert data == b"x" * size and peer[0] == "10.0.2.2"
+                assert data == b"x" * size and peer[0] == "10.0.2.100"  # a socket of the namespace
                 inner.sendto(data[::-1], peer)
                 assert len(client.recv(65535)) == size
 

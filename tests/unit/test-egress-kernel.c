@@ -319,6 +319,8 @@ static void errors(void *arg)
 
 /* ---- the gateway ---- */
 
+static struct loop loop;
+
 static void init_gateway(struct gateway *gateway)
 {
 	const struct siphash_key key = {{1, 2}};
@@ -327,7 +329,7 @@ static void init_gateway(struct gateway *gateway)
 	policy.dns.s_addr = htonl(0x0a000203);
 	policy.dns6 = address(true, 3).in6;
 	policy.dns_enabled = true;
-	gateway_init(gateway, &policy, &egress, &key, &counters);
+	gateway_init(gateway, &policy, &egress, &loop, &key, &counters);
 }
 
 /* Gives the gateway what the container sends, until it sends a packet of `protocol` that is not for

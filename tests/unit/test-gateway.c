@@ -9,6 +9,7 @@ static struct egress egress;
 static struct counters counters;
 static struct policy policy;
 static struct gateway gateway;
+static struct loop loop;
 static struct frame frame; /* the container's */
 static struct frame reply; /* the last one */
 
@@ -34,7 +35,7 @@ static void set_up(void)
 	policy.dns6 = v6("fd00::3");
 	policy.dns_enabled = true;
 	egress_init(&egress, &policy, &fake.link, 65520, 0, &counters);
-	gateway_init(&gateway, &policy, &egress, &key, &counters);
+	gateway_init(&gateway, &policy, &egress, &loop, &key, &counters);
 }
 
 static void tear_down(void)

@@ -56,6 +56,7 @@ static void run_free(struct run *run)
 {
 	for (int i = 0; i < run->n_words; i++)
 		g_free(run->words[i]);
+	options_done(&run->options);
 	capture_free(&run->text);
 }
 
@@ -80,6 +81,10 @@ static char *describe(const struct options *o)
 		ntohl(o->netmask.s_addr), ntohl(o->guest.s_addr));
 	g_string_append_printf(text, " v6=%d loopback=%d dns=%d out=%s out6=%s api=%s stack=%d",
 		o->ipv6, o->host_loopback, o->dns_enabled, v4, v6, o->api_socket, (int)o->stack);
+	g_string_append_printf(
+		text, " forward=%s lazy=%d publish=", o->forward_path, o->lazy_listen);
+	for (size_t i = 0; i < o->n_publish; i++)
+		g_string_append_printf(text, "%s;", o->publish[i]);
 	g_string_append_printf(text, " buffers=%llu", (unsigned long long)o->buffers);
 	g_string_append_printf(text, " pcap=%s:%llu", o->pcap, (unsigned long long)o->pcap_size);
 	g_string_append_printf(text,
@@ -121,6 +126,9 @@ static void test_defaults(void)
 	g_assert_null(o->target_path);
 	g_assert_null(o->userns_path);
 	g_assert_null(o->api_socket);
+	g_assert_cmpuint(o->n_publish, ==, 0);
+	g_assert_cmpstr(o->forward_path, ==, "auto");
+	g_assert_false(o->lazy_listen);
 	g_assert_cmpint(o->tapfd, ==, -1);
 	g_assert_cmpint(o->exit_fd, ==, -1);
 	g_assert_cmpint(o->ready_fd, ==, -1);
@@ -188,6 +196,19 @@ static const struct {
 	{"p --stack=auto 1 t", " stack=0 "},
 	{"p --stack=libslirp 1 t", " stack=1 "},
 	{"p 1 t", " buffers=67108864 pcap=(null):67108864 "},
+	{"p 1 t", " forward=auto lazy=0 publish= "},
+	{"p -p 8080:80 1 t", " publish=8080:80; "},
+	{"p -p8080 1 -p [::1]:53:[fd00::5]:53/udp t --pub=a,b --publish 7",
+		" publish=8080;[::1]:53:[fd00::5]:53/udp;a,b;7; "},
+	{"p --publish= 1 t", " publish=; "},
+	{"p --forward-path=tap 1 t", " forward=tap "},
+	{"p --forward-path=splice 1 t", " forward=splice "},
+	{"p --forward-path=splice --forward-path=auto 1 t", " forward=auto "},
+	{"p --forward-path=tap --stack=libslirp 1 t", " forward=tap "},
+	{"p --stack=libslirp -p 80 1 t", " publish=80; "},
+	{"p --netns-type=tapfd --forward-path=tap 9 -p 80", " forward=tap "},
+	{"p --lazy-listen 1 t", " lazy=1 "},
+	{"p --lazy 1 t", " lazy=1 "},
 	{"p --buffers=256k 1 t", " buffers=262144 "},
 	{"p --buffers=16G 1 t", " buffers=17179869184 "},
 	{"p --pcap=/f 1 t", " pcap=/f:67108864 "},
@@ -322,6 +343,26 @@ static const struct {
 	{"p --disable-feature=pidfd,nope 1 t", "--disable-feature: no such feature: \"nope\"",
 		USAGE},
 	{"p --disable-feature= 1 t", "--disable-feature: no such feature: \"\"", USAGE},
+	{"p -p", "option requires an argument -- 'p'", USAGE},
+	{"p 1 t -p 80 -p 81 --publish", "option '--publish' requires an argument", USAGE},
+	{"p -p 80 --mtu=0 1 t", "--mtu=0: not a positive integer up to 65521", USAGE},
+	{"p --forward-path=fast 1 t", "--forward-path=fast: not one of: auto splice tap", USAGE},
+	{"p --forward-path= 1 t", "--forward-path=: not one of: auto splice tap", USAGE},
+	{"p --lazy-listen=1 1 t", "option '--lazy-listen' doesn't allow an argument", USAGE},
+	{"p --forward-path=splice --stack=libslirp 1 t",
+		"--forward-path=splice conflicts with --stack=libslirp", NO_USAGE},
+	{"p --lazy-listen --stack=libslirp 1 t", "--lazy-listen conflicts with --stack=libslirp",
+		NO_USAGE},
+	{"p --forward-path=splice --netns-type=tapfd 9",
+		"--forward-path=splice conflicts with --netns-type=tapfd", NO_USAGE},
+	{"p --lazy-listen --netns-type=tapfd 9", "--lazy-listen conflicts with --netns-type=tapfd",
+		NO_USAGE},
+	{"p --forward-path=splice --target-type=bess s",
+		"--forward-path=splice conflicts with --target-type=bess", NO_USAGE},
+	{"p --forward-path=splice --disable-feature=agent 1 t",
+		"--forward-path=splice needs the feature agent, which is disabled", NO_USAGE},
+	{"p --lazy-listen --disable-feature=agent 1 t",
+		"--lazy-listen needs the feature agent, which is disabled", NO_USAGE},
 	{"p --cidr=24 1 t", "invalid CIDR: 24", NO_USAGE},
 	{"p --cidr=foo 1 t", "invalid CIDR: foo", NO_USAGE},
 	{"p --cidr=300.0.0.0/24 1 t", "invalid network address: 300.0.0.0/24", NO_USAGE},

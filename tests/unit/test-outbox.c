@@ -2,12 +2,12 @@
 #include <glib.h>
 #include <string.h>
 
-#include "udpflow/outbox.h"
+#include "flow/outbox.h"
 
 /* Only their addresses are looked at. */
 static char flow_a, flow_b;
-#define FLOW_A ((struct udp_flow *)(void *)&flow_a)
-#define FLOW_B ((struct udp_flow *)(void *)&flow_b)
+#define FLOW_A ((void *)&flow_a)
+#define FLOW_B ((void *)&flow_b)
 
 static struct outbox outbox;
 static uint8_t bytes[OUTBOX_BYTES + 1];
@@ -26,7 +26,7 @@ static struct host_datagram to(uint16_t port, size_t len)
 	};
 }
 
-static bool put(struct udp_flow *flow, uint16_t port, size_t len)
+static bool put(void *flow, uint16_t port, size_t len)
 {
 	struct host_datagram datagram = to(port, len);
 

@@ -412,6 +412,67 @@ static void test_source(void)
 	g_assert_true(policy_source(&policy, AF_INET6) == &policy.outbound6);
 }
 
+/* ---- as whom clients of published ports are shown ---- */
+
+static const struct {
+	const char *client, *guest, *expected;
+} names[] = {
+	{"192.0.2.1", "10.1.2.100", "192.0.2.1"},
+	{"192.168.1.1", "10.1.2.100", "192.168.1.1"},
+	{"192.0.2.1", "172.17.0.2", "192.0.2.1"},
+	{"10.1.2.1", "10.1.2.100", "10.1.2.1"}, /* seems to be on the link */
+	{"10.1.3.77", "10.1.2.100", "10.1.3.77"},
+	{"10.1.4.255", "10.1.2.100", "10.1.4.255"},
+	{"127.0.0.1", "10.1.2.100", "10.1.2.2"},
+	{"127.255.255.255", "10.1.2.100", "10.1.2.2"},
+	{"0.0.0.0", "10.1.2.100", "10.1.2.2"},
+	{"0.1.2.3", "10.1.2.100", "10.1.2.2"},
+	{"169.254.1.1", "10.1.2.100", "10.1.2.2"},
+	{"169.253.1.1", "10.1.2.100", "169.253.1.1"},
+	{"10.1.2.100", "10.1.2.100", "10.1.2.2"}, /* the guest's own */
+	{"10.1.2.100", "172.17.0.2", "10.1.2.2"},
+	{"172.17.0.2", "172.17.0.2", "10.1.2.2"},
+	{"10.1.2.2", "10.1.2.100", "10.1.2.2"},
+	{"10.1.2.3", "10.1.2.100", "10.1.2.2"},
+	{"10.1.2.0", "10.1.2.100", "10.1.2.2"}, /* of no single machine */
+	{"10.1.3.255", "10.1.2.100", "10.1.2.2"},
+	{"224.0.0.1", "10.1.2.100", "10.1.2.2"},
+	{"240.0.0.1", "10.1.2.100", "10.1.2.2"},
+	{"255.255.255.255", "10.1.2.100", "10.1.2.2"},
+	{"2001:db8::1", "10.1.2.100", "10.1.2.2"}, /* the other family */
+	{"192.0.2.1", "fd00::64", "fd00::2"},
+	{"2001:db8::1", "fd00::64", "2001:db8::1"},
+	{"fd00::77", "fd00::64", "fd00::77"},
+	{"fd01::2", "fd00::64", "fd01::2"},
+	{"::1", "fd00::64", "fd00::2"},
+	{"::", "fd00::64", "fd00::2"},
+	{"::ffff:192.0.2.1", "fd00::64", "fd00::2"},
+	{"::192.0.2.1", "fd00::64", "fd00::2"},
+	{"fe80::1", "fd00::64", "fd00::2"},
+	{"fd00::2", "fd00::64", "fd00::2"},
+	{"fd00::3", "fd00::64", "fd00::2"},
+	{"fd00::64", "fd00::64", "fd00::2"},
+	{"ff02::1", "fd00::64", "fd00::2"},
+};
+
+static void test_client_name(void)
+{
+	struct policy policy = network();
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(names); i++) {
+		const size_t row = i / 2;
+		const struct ip_addr client = addr_of(names[row].client),
+				     guest = addr_of(names[row].guest),
+				     expected = addr_of(names[row].expected);
+		struct ip_addr got;
+
+		g_test_message("%s to %s", names[row].client, names[row].guest);
+		policy.host_loopback = i % 2;
+		got = policy_client_name(&policy, &client, &guest);
+		g_assert_true(ip_addr_equal(&got, &expected));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -429,5 +490,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/unmap", test_unmap);
 	g_test_add_func("/policy/on-link", test_on_link);
 	g_test_add_func("/policy/source", test_source);
+	g_test_add_func("/policy/client-name", test_client_name);
 	return g_test_run();
 }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "sandbox-child.h"
 #include "setup/sandbox_rules.h"
@@ -21,7 +22,7 @@ static void test_rows_are_sane(void)
 		g_assert_cmpuint(strlen(rule->reason), >, 3);
 		g_assert_cmpint(rule->processes, !=, 0);
 		g_assert_cmpint(rule->processes &
-				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE),
+				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE | RULE_UNIX),
 			==, 0);
 		for (size_t k = 0; k < ARRAY_SIZE(rule->when); k++) {
 			g_assert_cmpint(rule->when[k].index, <, 6);
@@ -210,6 +211,17 @@ static void send_in_batches(void)
 	close(ping);
 }
 
+static void pass_through_pipe(const int socks[2])
+{
+	int fds[2];
+
+	check(pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0);
+	check(fcntl(fds[1], F_SETPIPE_SZ, 65536) > 0);
+	check(send(socks[0], "x", 1, 0) == 1);
+	check(splice(socks[1], NULL, fds[1], NULL, 1, SPLICE_F_NONBLOCK) == 1);
+	check(splice(fds[0], NULL, socks[0], NULL, 1, SPLICE_F_NONBLOCK) == 1);
+}
+
 static void listed_calls_work(const void *data)
 {
 	struct sandbox_plan plan = only_seccomp();
@@ -217,11 +229,13 @@ static void listed_calls_work(const void *data)
 	struct rlimit limit;
 	struct stat st;
 	FILE *f;
-	int last;
+	int last, socks[2];
 
+	check(socketpair(AF_UNIX, SOCK_STREAM, 0, socks) == 0);
 	check(sandbox_enter(&plan) == 0);
 	connect_over_loopback();
 	send_in_batches();
+	pass_through_pipe(socks);
 	check(socket(AF_INET6, SOCK_DGRAM, 0) >= 0 || errno == EAFNOSUPPORT);
 	f = fopen("/etc/passwd", "re");
 	check(f && fgets(line, sizeof(line), f) && fclose(f) == 0);
@@ -303,6 +317,7 @@ static void arguments_are_looked_at(const void *data)
 	struct sandbox_plan plan = only_seccomp();
 	int folder = open("/etc", O_PATH | O_DIRECTORY), null = open("/dev/null", O_RDWR);
 	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fds[2];
 
 	check(sandbox_enter(&plan) == 0);
 	check(is_refused(open("/dev/null", O_WRONLY)));
@@ -326,6 +341,9 @@ static void arguments_are_looked_at(const void *data)
 	check(is_refused(sendmmsg(null, two_messages(), 2, 0)));
 #endif
 	check(is_refused(fcntl(null, F_SETOWN, 1)));
+	check(is_refused(pipe2(fds, O_CLOEXEC)));
+	check(is_refused(splice(null, &(loff_t){0}, null, NULL, 1, 0)));
+	check(is_refused(splice(null, NULL, null, &(loff_t){0}, 1, 0)));
 	check(is_refused(prctl(PR_SET_DUMPABLE, 1)));
 }
 
@@ -370,8 +388,8 @@ static void agent_keeps_little(const void *data)
 	sandbox_refused_calls(&last);
 #ifndef __i386__ /* all of them are socketcall(2) there */
 	check(is_refused(socket(AF_NETLINK, SOCK_RAW, 0 /* NETLINK_ROUTE */)));
-	check(is_refused(socket(AF_UNIX, SOCK_STREAM, 0)));
-	check(is_refused(connect(pair[0], NULL, 0)));
+	check(is_refused(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
+	check(is_refused(connect(pair[0], NULL, sizeof(struct sockaddr_un))));
 	check(is_refused(bind(pair[0], NULL, 0)));
 #endif
 	check(is_refused(unlinkat(AT_FDCWD, "/nowhere", 0)));
@@ -382,6 +400,26 @@ static void agent_keeps_little(const void *data)
 		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_RDWR | O_CLOEXEC)));
 	check(NETNS_HELPER_SANITIZED ||
 		is_refused(openat(AT_FDCWD, sandbox_resolv_conf, O_PATH | O_CLOEXEC)));
+}
+
+/* Only where somebody may ask for it. */
+static void agent_connects_to_unix(const void *data)
+{
+	const struct sockaddr_un nowhere = {.sun_family = AF_UNIX, .sun_path = "/nowhere"};
+	struct sandbox_plan plan = only_seccomp();
+	int fd, last;
+
+	plan.unix_guests = true;
+	check(sandbox_enter_agent(&plan) == 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	check(fd >= 0);
+	check(connect(fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) == -1);
+	check(errno == ENOENT);
+	check(sandbox_refused_calls(&last) == 0);
+#ifndef __i386__ /* socketcall(2) there */
+	check(is_refused(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
+	check(is_refused(connect(fd, (const struct sockaddr *)&nowhere, 16)));
+#endif
 }
 
 static void agent_has_no_capability(const void *data)
@@ -625,6 +663,7 @@ static const struct child_case cases[] = {
 	{"seccomp/capture-empties-files", capture_empties_files, NULL},
 	{"seccomp/nobody-else-empties-files", nobody_else_empties_files, NULL},
 	{"agent/keeps-little", agent_keeps_little, NULL},
+	{"agent/connects-to-unix", agent_connects_to_unix, NULL},
 	{"agent/has-no-capability", agent_has_no_capability, NULL},
 	{"caps/root-keeps-port-cap", root_keeps_port_cap, NULL},
 	{"caps/user-keeps-nothing", user_keeps_nothing, NULL},
