@@ -19,9 +19,11 @@ USER = 64321  # needs no entry in /etc/passwd
 GATEWAY, DNS = "10.0.2.2", "10.0.2.3"
 is_root = os.geteuid() == 0
 
-# Short connections must not run out of ports: that is not what is measured.
-MANY_PORTS = """
+# Short connections must not run out of ports: that is not what is measured. Nor may they have those of servers.
+SERVER_PORTS = "5201,5432,6379,7777,8080-8083,9418,30000-30031"
+MANY_PORTS = f"""
     echo "1024 65535" >/proc/sys/net/ipv4/ip_local_port_range
+    echo "{SERVER_PORTS}" >/proc/sys/net/ipv4/ip_local_reserved_ports
     echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse
 """
 HOST_SETUP = MANY_PORTS + """

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import udp_rows
-from common import Container, Host, is_root
+from common import SERVER_PORTS, Container, Host, is_root
 from links import Veth, VethLink
 from rows import Loads, keep_awake, measure, order_of
 
@@ -153,6 +153,7 @@ def conduct(args, chosen, helpers, peers, progress):
         try:
             for one in running:
                 one.prepare(host, peers, stack)
+            host.shell(f"echo {SERVER_PORTS} >/proc/sys/net/ipv4/ip_local_reserved_ports")
             for i in range(max((one.rounds for one in running), default=0)):
                 for one in running:
                     if i >= one.rounds:
