@@ -133,45 +133,52 @@ def veth_of(host):
     return None
 
 
+def run_all(running, deadline, progress):
+    """All rounds of all groups, round by round; whether the time was up before the last."""
+    out_of_time = False
+
+    def tell(current, text, i, is_new_round=False):
+        left = sum(one.left_s() for one in running) - i * current.estimate_s
+        progress.show(max(left, 0), text, is_new_round)
+
+    for i in range(max((one.rounds for one in running), default=0)):
+        for one in running:
+            if i >= one.rounds:
+                continue
+            if deadline and time.monotonic() + one.estimate_s * len(one.programs) > deadline:
+                out_of_time = True
+                continue
+            tell(one, f"{one.group.name}: round {i + 1} of {one.rounds}", 0, is_new_round=True)
+            one.run_round(tell)
+    return out_of_time
+
+
 def conduct(args, chosen, helpers, peers, progress):
     """Measures; (rows and programs as data, interrupted, out of time)."""
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else None
-    interrupted = out_of_time = False
-    with contextlib.ExitStack() as stack:
-        resolv_conf = stack.enter_context(udp_rows.resolv_conf())
-        host = stack.enter_context(Host(resolv_conf=resolv_conf))
-        if not args.may_halt:
-            keep_awake(stack)
-        veth = None if args.no_veth or args.quick else veth_of(host)
-        running = [Running(group, rows, group.plan(args.quick), choose(group, helpers, peers, veth), args)
-                   for group, rows in chosen]
-
-        def tell(current, text, i, is_new_round=False):
-            left = sum(one.left_s() for one in running) - i * current.estimate_s
-            progress.show(max(left, 0), text, is_new_round)
-
-        try:
+    running, veth, interrupted, out_of_time = [], None, False, False
+    try:
+        with contextlib.ExitStack() as stack:
+            resolv_conf = stack.enter_context(udp_rows.resolv_conf())
+            host = stack.enter_context(Host(resolv_conf=resolv_conf))
+            if not args.may_halt:
+                keep_awake(stack)
+            veth = None if args.no_veth or args.quick else veth_of(host)
+            running = [Running(group, rows, group.plan(args.quick), choose(group, helpers, peers, veth), args)
+                       for group, rows in chosen]
             for one in running:
                 one.prepare(host, peers, stack)
             host.shell(f"echo {SERVER_PORTS} >/proc/sys/net/ipv4/ip_local_reserved_ports")
-            for i in range(max((one.rounds for one in running), default=0)):
-                for one in running:
-                    if i >= one.rounds:
-                        continue
-                    if deadline and time.monotonic() + one.estimate_s * len(one.programs) > deadline:
-                        out_of_time = True
-                        continue
-                    tell(one, f"{one.group.name}: round {i + 1} of {one.rounds}", 0, is_new_round=True)
-                    one.run_round(tell)
-        except KeyboardInterrupt:
-            interrupted = True
-        progress.end()
-        rows = []
-        for one in running:
-            one.as_data(rows)
-        more = {name_of(program): program for one in running for program in one.programs
-                if program and program not in (*helpers, *peers, veth)}
-        more = [program for name, program in more.items() if name not in {one.name for one in helpers}]
+            out_of_time = run_all(running, deadline, progress)
+    except KeyboardInterrupt:
+        interrupted = True
+    progress.end()
+    rows = []
+    for one in running:
+        one.as_data(rows)
+    known = {name_of(program) for program in (*helpers, *peers, veth, None)}
+    more = {name_of(program): program for one in running for program in one.programs}
+    more = [program for name, program in more.items() if name not in known]
     return rows, programs_data(helpers, [*peers, *more], veth), interrupted, out_of_time
 
 
