@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from harness.ns import HOST4, HOST6, listener
+from harness.traffic import connect_errno
 from harness.util import wait_readable
 
 pytestmark = pytest.mark.dad
@@ -18,13 +19,7 @@ def dial(container, address, port):
     """The error number of a TCP connection, 0 when it was made."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with container.socket(family) as sock:
-        try:
-            sock.connect((address, port))
-            sock.getpeername()
-        except OSError as error:
-            # Linux wakes who waits a moment before the error can be read.
-            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or error.errno
-        return 0
+        return connect_errno(sock, (address, port))
 
 
 def peer_seen(container, server, address, port):
