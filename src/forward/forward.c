@@ -46,6 +46,11 @@ void forward_spec_done(struct forward_spec *spec)
 	*spec = (struct forward_spec){.host_fd = -1};
 }
 
+bool forward_spec_can_be_lazy(const struct forward_spec *spec)
+{
+	return spec->proto == FORWARD_TCP && spec->source == FORWARD_FROM_ADDR && !spec->guest_path;
+}
+
 /* ---- the table ---- */
 
 /* The index of the first rule whose id is `id` or greater. */

@@ -71,6 +71,9 @@ struct forward_spec {
 /* Takes the strings and the descriptor along, closes and frees what a spec owns; it is as zero with
  * host_fd -1 then. */
 void forward_spec_done(struct forward_spec *spec);
+/* Whether `lazy` can be asked for: not of datagrams, which nobody refuses, of others' sockets, and
+ * of unix sockets. */
+bool forward_spec_can_be_lazy(const struct forward_spec *spec);
 
 struct forward_rule {
 	uint64_t id;

@@ -49,7 +49,7 @@ struct publish {
 	/* Listeners at which clients wait, and those that rest since they could not be accepted. */
 	struct list ready, resting;
 	struct timer rest_timer;
-	uint16_t next_port; /* of clients without one of their own */
+	uint16_t next_port; /* publish_own_port()'s */
 	struct lazy *lazy;
 	struct publish_udp *udp; /* udp.c's own */
 };
@@ -65,6 +65,8 @@ bool published_has_default_guest(const struct published *published);
 bool published_wants_splice(const struct published *published, const struct ip_addr *peer);
 /* 127/8, ::1. */
 bool publish_is_loopback(const struct ip_addr *addr);
+/* One that no server has (RFC 6335 6), for a client without one that it can keep. */
+uint16_t publish_own_port(struct publish *publish);
 /* How a client is shown on the link to the guest: *far and *far_port. */
 void publish_client_name(struct publish *publish, const struct ip_addr *peer, uint16_t peer_port,
 	const struct ip_addr *guest, struct ip_addr *far, uint16_t *far_port);

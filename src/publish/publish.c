@@ -78,8 +78,7 @@ bool published_wants_splice(const struct published *published, const struct ip_a
 	return spec->path == FORWARD_AUTO && (peer->family == AF_UNIX || publish_is_loopback(peer));
 }
 
-/* Ports that no server has (RFC 6335 6), for clients without one. */
-static uint16_t own_port(struct publish *publish)
+uint16_t publish_own_port(struct publish *publish)
 {
 	return (uint16_t)(49152 + publish->next_port++ % 16384);
 }
@@ -91,7 +90,7 @@ void publish_client_name(struct publish *publish, const struct ip_addr *peer, ui
 
 	if (peer->family == AF_UNIX) {
 		*far = policy_gateway(policy, guest->family);
-		*far_port = own_port(publish);
+		*far_port = publish_own_port(publish);
 	} else {
 		*far = policy_client_name(policy, peer, guest);
 		*far_port = peer_port;
