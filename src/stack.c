@@ -239,6 +239,8 @@ void stack_link_gone(struct stack *stack)
 {
 	publish_finish(stack->publish);
 	udpflow_finish(&stack->udpflow);
+	if (stack->splice)
+		splice_stop(stack->splice);
 	stack->egress.link = NULL;
 	tcpflow_link_gone(&stack->tcpflow);
 }

@@ -58,7 +58,9 @@ struct splice;
 
 /* NULL without memory. `config` is copied, what it points to stays its owner's. */
 struct splice *splice_new(const struct splice_config *config);
-/* Closes what is left: what was sent still arrives. NULL is nothing. */
+/* The end is near: connections without bytes on their way are closed, dials are resets. */
+void splice_stop(struct splice *splice);
+/* Closes what is left: what was sent still arrives. Dials are resets. NULL is nothing. */
 void splice_free(struct splice *splice);
 
 /* The client's descriptor is the flow's when 0 is returned; else -EMFILE or -ENOMEM: no room. */
