@@ -188,6 +188,9 @@ static void take_socket(void *owner, uint64_t cookie, int fd)
 	}
 	if (fd >= 0) {
 		flow->near.fd = fd;
+		flow->dial_error = 0;
+		timer_arm(&splice->config.loop->timers, &flow->deadline,
+			splice->config.loop->now_ns + SPLICE_DIAL_NS);
 		r = dial(flow);
 	}
 	if (r < 0)
@@ -447,7 +450,7 @@ struct splice *splice_new(const struct splice_config *config)
 	splice->config = *config;
 	splice->tick.fire = tick;
 	list_init(&splice->active);
-	pipe_pool_init(&splice->pipes, config->max_pipes, config->pipe_size);
+	pipe_pool_init(&splice->pipes, config->max_pipes, config->pipe_size, config->max_fd);
 	if (flow_table_init(
 		    &splice->table, sizeof(struct splice_flow), config->max_flows, config->key) < 0)
 		goto fail_table;
