@@ -531,11 +531,12 @@ static int start_forward(struct relay *relay, const struct relay_parts *parts)
 	return rules_add(relay->forward, parts->options, parts->find_fd, parts->find_fd_arg);
 }
 
-static int start_agent_client(struct relay *relay, int sock)
+static int start_agent_client(struct relay *relay, const struct relay_parts *parts)
 {
-	int r = agent_client_init(&relay->agent, sock, &relay->loop, &relay->counters);
+	int r = agent_client_init(&relay->agent, parts->agent.sock, &relay->loop, &relay->counters);
 
 	agent_source_init(&relay->agent_source, &relay->agent);
+	relay->agent_source.max_fd = stack_max_fd(parts->descriptor_limit);
 	return r;
 }
 
@@ -547,7 +548,7 @@ static int watch_all(struct relay *relay, const struct relay_parts *parts)
 		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
 		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
 		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
-		(r = start_agent_client(relay, parts->agent.sock)) < 0)
+		(r = start_agent_client(relay, parts)) < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
 	return 0;
 }

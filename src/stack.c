@@ -259,6 +259,11 @@ static uint64_t without_reserve(uint64_t n)
 	return n - MIN(TCP_RESERVE, n / 4);
 }
 
+int stack_max_fd(uint64_t limit)
+{
+	return (int)MIN(without_reserve(limit), INT_MAX);
+}
+
 static int start_tcpflow(struct stack *stack)
 {
 	const struct stack_config *c = &stack->config;
@@ -321,6 +326,7 @@ static int start_splice(struct stack *stack)
 		.key = &stack->key,
 		.max_flows = (uint32_t)MAX(MIN(c->descriptors / 4, SPLICE_FLOWS_MAX), 1),
 		.memory = c->memory / 4,
+		.max_fd = stack_max_fd(c->descriptor_limit),
 		.max_pipes = c->may_splice ? MIN(c->descriptors / 16, SPLICE_PIPES_MAX) : 0,
 	};
 
@@ -346,7 +352,7 @@ static int start_publish(struct stack *stack)
 		.sockets = c->sockets,
 		.key = &stack->key,
 		.max_udp_clients = (uint32_t)MAX(MIN(c->descriptors / 4, UDP_CLIENTS_MAX), 1),
-		.max_fd = (int)MIN(without_reserve(c->descriptor_limit), INT_MAX),
+		.max_fd = stack_max_fd(c->descriptor_limit),
 		.guest6 = guest6,
 		.arg = stack,
 	};

@@ -50,6 +50,7 @@ struct splice_config {
 	const struct siphash_key *key;
 	uint32_t max_flows;
 	size_t memory;      /* for what pipes were drained of, bytes */
+	int max_fd;         /* descriptors of pipes are below; 0: any */
 	uint64_t max_pipes; /* 0: bulk goes by recv(2) and send(2), too */
 	uint32_t pipe_size; /* bytes; 0: what is best, as far as the user's limits allow */
 };
