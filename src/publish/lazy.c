@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -301,10 +300,10 @@ static void made(void *owner, uint64_t cookie, int fd)
 	struct lazy *lazy = owner;
 
 	lazy->is_asking = false;
-	if (fd < 0) {
+	if (list_is_empty(&lazy->rules)) {
+		fd_close(&fd);
+	} else if (fd < 0) {
 		go_without(lazy, fd);
-	} else if (list_is_empty(&lazy->rules)) {
-		close(fd);
 	} else {
 		lazy->fd = fd;
 		lazy->family = 0;
