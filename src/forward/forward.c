@@ -2,6 +2,7 @@
 #include "forward/forward.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -313,12 +314,16 @@ static void log_failure(
 	const struct forward *forward, const struct set *set, const struct forward_failure *failure)
 {
 	const char *hint = forward_failure_hint(failure);
-	char text[FORWARD_SPEC_TEXT_MAX];
+	char text[FORWARD_SPEC_TEXT_MAX], where[32];
 
 	forward_spec_format(&set->specs[failure->index], text);
-	log_warning("%s: cannot publish %s (%s %u): %s%s%s",
-		forward->backend->ops->describe(forward->backend), text, failure->field,
-		failure->port, strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
+	if (failure->port && strcmp(failure->field, "host_port") == 0)
+		snprintf(where, sizeof(where), "port %u", failure->port);
+	else
+		snprintf(where, sizeof(where), "%s", failure->field);
+	log_warning("%s: cannot publish %s: %s: %s%s%s",
+		forward->backend->ops->describe(forward->backend), text, where,
+		strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
 }
 
 /* ---- all of them ---- */
