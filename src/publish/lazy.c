@@ -30,7 +30,7 @@
 #define STATE_LISTEN 10
 
 #define POLL_NS      (250 * NS_PER_MS)
-#define RETRY_NS NS_PER_SEC
+#define RETRY_NS     NS_PER_SEC
 /* What one look reads at most; a longer answer is read on at the next. */
 #define READS_MAX    64
 #define BUFFER_BYTES 32768
@@ -369,6 +369,14 @@ void lazy_free(struct lazy *lazy)
 	free(lazy);
 }
 
+static bool is_guest6(const struct publish_config *config, const struct ip_addr *addr)
+{
+	struct in6_addr guest;
+
+	return addr->family == AF_INET6 && config->guest6 && config->guest6(config->arg, &guest) &&
+		IN6_ARE_ADDR_EQUAL(&addr->in6, &guest);
+}
+
 /* Of the guest's other addresses, and of those behind it, nobody knows here whether they are the
  * namespace's: those rules always listen. A socket that was passed is somebody else's, too. */
 bool lazy_is_for(const struct lazy *lazy, const struct published *published)
@@ -381,7 +389,8 @@ bool lazy_is_for(const struct lazy *lazy, const struct published *published)
 		spec->source != FORWARD_FROM_ADDR || spec->guest_path)
 		return false;
 	return published_has_default_guest(published) || publish_is_loopback(&spec->guest_addr) ||
-		(spec->guest_addr.family == AF_INET && v4.s_addr == policy->guest.s_addr);
+		(spec->guest_addr.family == AF_INET && v4.s_addr == policy->guest.s_addr) ||
+		is_guest6(&published->publish->config, &spec->guest_addr);
 }
 
 void lazy_add(struct lazy *lazy, struct published *published)
