@@ -12,7 +12,7 @@ import pytest
 
 from harness.helper import HelperFailed, read_all, run_binary
 from harness.ns import listener
-from harness.published import GUEST4, entry_of, is_refused, wait_entry
+from harness.published import GUEST4, entry_of, guest6_of, is_refused, wait_entry
 from harness.traffic import echo_udp, free_port, transfer
 from harness.udp import FOUR, SIX
 from harness.util import DEADLINE, Thread, until
@@ -183,6 +183,16 @@ def test_unix_socket_of_the_host(host, container, helper, options):
         assert one.api("remove_hostfwd", id=entry["id"]) == {"return": {}}
         with socket.socket(socket.AF_UNIX) as client, pytest.raises(OSError):
             client.connect(path)
+
+
+def test_large_set(host, helper):
+    """The C library's qsort(3) asks how much memory there is when there is much to sort."""
+    one = helper()
+    first = free_row(host.user, 500)
+    rules = [{"proto": "tcp", "host_addr": "127.0.0.1", "host_port": port, "guest_port": 80}
+             for port in reversed(range(first, first + 500))]
+    assert one.api("add_hostfwd", rules=rules)["return"]["ids"] == list(range(1, 501))
+    assert one.counters()["syscalls_refused"] == 0, one.stderr()
 
 
 @pytest.mark.parametrize("options", [
@@ -472,6 +482,24 @@ def test_lazy_is_about_others_than_loopback(host, container, helper):
         assert marker
         with listener(container, GUEST4, guest_port):
             wait_entry(one, rule, "it listens", state="listening")
+
+
+@pytest.mark.dad
+def test_lazy_for_ipv6(host, container, helper):
+    """Whether the container's own address is named or not."""
+    one = helper("--enable-ipv6", "--lazy-listen")
+    guest = guest6_of(container)
+    port = free_port(container)
+    ports = {named: free_port(host.user) for named in ("", guest)}
+    rules = {named: one.forward(port, ports[named], "tcp6", guest_addr=named) for named in ports}
+    for rule in rules.values():
+        wait_entry(one, rule, "nobody listens", state="waiting")
+    with listener(container, "::", port) as (server, _):
+        for named, rule in rules.items():
+            wait_entry(one, rule, "somebody listens", state="listening")
+            serves(connect(host.user, ports[named], "::1"), server)
+    for rule in rules.values():
+        wait_entry(one, rule, "nobody listens again", state="waiting")
 
 
 def test_lazy_range(host, container, helper):
