@@ -345,6 +345,11 @@ static void drain(struct relay *relay)
 			return;
 }
 
+size_t relay_folders(const struct relay *relay, int *ret_fds, size_t max)
+{
+	return relay->has_stack ? publish_folders(relay->stack.publish, ret_fds, max) : 0;
+}
+
 void relay_stop(struct relay *relay)
 {
 	forward_close_all(relay->forward);
