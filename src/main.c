@@ -158,6 +158,15 @@ static enum sandbox_wish root_wish(const struct options *options)
 	return options->personality == PERSONALITY_SLIRP4NETNS ? SANDBOX_NO : SANDBOX_TRY;
 }
 
+/* A rule of --publish may lead to one, and those of the API's clients. */
+static bool may_have_unix_guests(const struct options *options)
+{
+	for (size_t i = 0; i < options->n_publish; i++)
+		if (strstr(options->publish[i], ":unix:"))
+			return true;
+	return options->api_socket;
+}
+
 static struct sandbox_plan sandbox_plan_of(const struct start *start)
 {
 	const struct options *options = &start->options;
@@ -175,7 +184,7 @@ static struct sandbox_plan sandbox_plan_of(const struct start *start)
 		.same_userns = start->target.same_userns,
 		.keep_folder = api_server_folder(start->api),
 		.captures = options->pcap,
-		.unix_guests = options->api_socket,
+		.unix_guests = may_have_unix_guests(options),
 		.target_userns = start->target.userns_fd,
 		.disabled_features = options->disabled_features,
 	};
@@ -303,7 +312,7 @@ static int enter_sandbox(struct start *start)
 	return r;
 }
 
-/* Readers take one byte, some of them no more (COMPAT 1.6). */
+/* Readers take one byte, some of them no more. */
 static void tell_ready(struct start *start)
 {
 	int *fd = &start->options.ready_fd;

@@ -414,7 +414,7 @@ static int watch(struct relay *relay, int fd, uint32_t events, enum handle_kind 
 	return loop_watch(&relay->loop, fd, events, (struct handle){.kind = kind});
 }
 
-/* EPERM: a regular file or /dev/null, which never hangs up (COMPAT 1.6). */
+/* EPERM: a regular file or /dev/null, which never hangs up. */
 static int watch_exit_fd(struct relay *relay, int fd)
 {
 	int r = watch(relay, fd, 0, HANDLE_EXIT_FD);
@@ -470,7 +470,6 @@ static int start_stack(struct relay *relay, const struct relay_parts *parts)
 		.descriptor_limit = parts->descriptor_limit,
 		.descriptors = descriptors_left(relay, parts->descriptor_limit),
 		.memory = (size_t)MIN(parts->options->buffers, SIZE_MAX / 2),
-		.may_splice = true,
 	};
 	int r = stack_init(&relay->stack, &config);
 

@@ -6,12 +6,6 @@
 
 #include "base/log.h"
 
-/* What --lazy-listen cannot be about: others' sockets, and datagrams, which nobody refuses. */
-static bool can_be_lazy(const struct forward_spec *spec)
-{
-	return spec->proto == FORWARD_TCP && spec->source == FORWARD_FROM_ADDR && !spec->guest_path;
-}
-
 static int parse(const struct options *options, const char *text, forward_fd_fn *find_fd,
 	void *find_fd_arg, struct forward_spec *ret)
 {
@@ -26,7 +20,7 @@ static int parse(const struct options *options, const char *text, forward_fd_fn 
 		log_error("--publish=%s: %s", text, wrong);
 		return r;
 	}
-	ret->lazy = options->lazy_listen && can_be_lazy(ret);
+	ret->lazy = options->lazy_listen && forward_spec_can_be_lazy(ret);
 	return 0;
 }
 
@@ -60,7 +54,7 @@ int rules_add(struct forward *forward, const struct options *options, forward_fd
 		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "--publish");
 	r = parse_all(options, find_fd, find_fd_arg, specs);
 	if (r == 0)
-		r = forward_add(forward, specs, options->n_publish, &id, &failure);
+		r = forward_add(forward, specs, options->n_publish, LOG_LEVEL_ERROR, &id, &failure);
 	free(specs);
 	return r;
 }

@@ -50,23 +50,18 @@ static bool is_for_nameserver(const struct stack *stack, const struct packet *pa
 		POLICY_NAMESERVER;
 }
 
-/* libslirp knows ordinary frames only. */
-static void give_to_bridge(struct stack *stack, uint8_t *frame, struct packet *packet)
+/* libslirp knows ordinary frames only; nobody asks in runs. */
+static void dhcp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
 {
 	uint8_t *buf = frame - LINK_HEADER_LEN;
 	const struct vnet_header *vnet = (const struct vnet_header *)buf;
-	const uint32_t len = packet->transport_len - UDP_HEADER_LEN,
-		       size = le16_get(vnet->gso_size);
 
-	if (vnet->gso_type != VNET_GSO_UDP_L4) {
-		ingress_complete_checksum(buf, packet);
-		bridge_input(stack->config.bridge, frame, packet);
+	if (vnet->gso_type == VNET_GSO_UDP_L4) {
+		count(stack->config.counters, COUNTER_DROP_GSO);
 		return;
 	}
-	for (uint32_t at = 0; at < len; at += size) {
-		ingress_single_out(buf, packet, at, MIN(size, len - at));
-		bridge_input(stack->config.bridge, frame, packet);
-	}
+	ingress_complete_checksum(buf, packet);
+	bridge_input(stack->config.bridge, frame, packet);
 }
 
 static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet)
@@ -78,7 +73,7 @@ static void udp_input(struct stack *stack, uint8_t *frame, struct packet *packet
 	if (is_for_nameserver(stack, packet, port))
 		dns_input(stack->dns, frame, packet);
 	else if (is_for_dhcp(stack, packet, port))
-		give_to_bridge(stack, frame, packet);
+		dhcp_input(stack, frame, packet);
 	else if (!publish_udp_input(stack->publish, frame, packet))
 		udpflow_input(&stack->udpflow, frame, packet);
 }
@@ -276,6 +271,7 @@ static int start_tcpflow(struct stack *stack)
 		.icmp_limit = c->icmp_limit,
 		.next_hop = &stack->gateway.next_hop,
 		.key = &stack->key,
+		.mtu = c->mtu,
 		.max_flows = (uint32_t)MIN(without_reserve(c->descriptors), TCP_FLOWS_MAX),
 		.queue_len = c->link->queue_len,
 		.memory = c->memory,
@@ -327,7 +323,7 @@ static int start_splice(struct stack *stack)
 		.max_flows = (uint32_t)MAX(MIN(c->descriptors / 4, SPLICE_FLOWS_MAX), 1),
 		.memory = c->memory / 4,
 		.max_fd = stack_max_fd(c->descriptor_limit),
-		.max_pipes = c->may_splice ? MIN(c->descriptors / 16, SPLICE_PIPES_MAX) : 0,
+		.max_pipes = MIN(c->descriptors / 16, SPLICE_PIPES_MAX),
 	};
 
 	if (!c->sockets)

@@ -41,7 +41,6 @@ struct stack_config {
 	uint64_t descriptor_limit;
 	uint64_t descriptors; /* that there are for all flows together */
 	size_t memory;        /* for what TCP keeps, bytes */
-	bool may_splice;      /* bulk of local clients may go through pipes */
 };
 
 struct stack {

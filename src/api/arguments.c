@@ -180,7 +180,7 @@ static bool take_path(const json_t *value, struct forward_spec *spec, struct api
 
 static bool take_lazy(const json_t *value, struct forward_spec *spec, struct api_fault *ret_fault)
 {
-	bool possible = spec->proto == FORWARD_TCP && !spec->guest_path;
+	bool possible = forward_spec_can_be_lazy(spec);
 
 	if (is_missing(value)) {
 		spec->lazy = spec->lazy && possible;
@@ -190,7 +190,8 @@ static bool take_lazy(const json_t *value, struct forward_spec *spec, struct api
 		return fail(ret_fault, "lazy", "it is true or false");
 	spec->lazy = json_is_true(value);
 	return possible || !spec->lazy ||
-		fail(ret_fault, "lazy", "only for TCP, and not for unix sockets");
+		fail(ret_fault, "lazy",
+			"only for TCP, not for sockets that are passed or unix sockets");
 }
 
 bool api_take_flag(const json_t *object, const char *name, bool *ret, struct api_fault *ret_fault)

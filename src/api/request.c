@@ -182,7 +182,8 @@ static void add_specs(
 	struct forward_failure failure;
 	uint64_t id;
 
-	if (forward_add(request->context->forward, specs, n, &id, &failure) < 0) {
+	if (forward_add(request->context->forward, specs, n, LOG_LEVEL_WARNING, &id, &failure) <
+		0) {
 		const struct api_fault fault = {
 			.field = failure.field,
 			.index = failure.index,

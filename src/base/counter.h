@@ -30,8 +30,8 @@
 	X(ICMP_DROPPED, "icmp_dropped", "ICMP messages to nobody, or without room for them")  \
 	X(ICMP_EVICTED, "icmp_evicted", "echo conversations that gave way to newer ones")     \
 	X(ICMP_FORBIDDEN, "icmp_forbidden", "echo requests that ping_group_range forbids")    \
-	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
 	X(NEIGHBORS_ASKED, "neighbors_asked", "ARP requests, neighbour solicitations sent")   \
+	X(TCP_OPENED, "tcp_opened", "TCP connections of the container that were dialled")     \
 	X(TCP_ARRIVED, "tcp_arrived", "clients of published ports for whom TCP was dialled")  \
 	X(TCP_REFUSED, "tcp_refused", "TCP connections refused for want of room")             \
 	X(TCP_HALF_OPEN, "tcp_half_open", "SYNs passed over: too many dials are under way")   \

@@ -342,22 +342,6 @@ static void cut_behind_udp(struct visit *v)
 		cut_ip6(v->frame + packet->ip_offset, n_cut);
 }
 
-void ingress_single_out(uint8_t *buf, struct packet *packet, uint32_t offset, uint32_t len)
-{
-	struct visit v = {.frame = buf + VNET_HEADER_LEN, .packet = packet};
-	struct udp_header *udp = (struct udp_header *)(v.frame + packet->transport_offset);
-	uint8_t *data = (uint8_t *)(udp + 1);
-
-	memmove(data, data + offset, len);
-	udp->length = be16_of((uint16_t)(UDP_HEADER_LEN + len));
-	udp->checksum = be16_of(0);
-	cut_behind_udp(&v);
-	udp->checksum = checksum_finish(checksum_add(pseudo_sum(&v), udp, packet->transport_len));
-	if (!be16_get(udp->checksum))
-		udp->checksum = be16_of(0xffff);
-	memset(buf, 0, VNET_HEADER_LEN);
-}
-
 /* The checksum of a packet within is part of what this one's is about: it comes first. Source port
  * 0 is legal (RFC 768), but nobody could be answered there. */
 static enum ingress_result visit_udp(struct visit *v)

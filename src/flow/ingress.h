@@ -79,8 +79,3 @@ enum ingress_result ingress_frame(struct ingress *ingress, uint8_t *buf, size_t 
 /* Computes the checksum that a frame which passed still lacks, and clears its virtio-net header:
  * for stacks that know no partial checksums. Does nothing when it was done before. */
 void ingress_complete_checksum(uint8_t *buf, const struct packet *packet);
-
-/* Likewise for stacks that know no runs: of the run's data, which lies behind the UDP header, the
- * `len` bytes from `offset` on become the only datagram of the frame. What lies behind them stays,
- * and `offset` counts from the same place the next time, when `len` is not larger. */
-void ingress_single_out(uint8_t *buf, struct packet *packet, uint32_t offset, uint32_t len);

@@ -2,11 +2,11 @@
 #include "forward/forward.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/util.h"
 #include "forward/spec.h"
 
@@ -44,6 +44,11 @@ void forward_spec_done(struct forward_spec *spec)
 	if (spec->host_fd >= 0)
 		close(spec->host_fd);
 	*spec = (struct forward_spec){.host_fd = -1};
+}
+
+bool forward_spec_can_be_lazy(const struct forward_spec *spec)
+{
+	return spec->proto == FORWARD_TCP && spec->source == FORWARD_FROM_ADDR && !spec->guest_path;
 }
 
 /* ---- the table ---- */
@@ -309,16 +314,18 @@ static int add_set(
 	return r;
 }
 
-static void log_failure(
-	const struct forward *forward, const struct set *set, const struct forward_failure *failure)
+static void log_failure(const struct forward *forward, const struct set *set, enum log_level level,
+	const struct forward_failure *failure)
 {
 	const char *hint = forward_failure_hint(failure);
-	char text[FORWARD_SPEC_TEXT_MAX];
+	char text[FORWARD_SPEC_TEXT_MAX], port[8] = "";
 
 	forward_spec_format(&set->specs[failure->index], text);
-	log_warning("%s: cannot publish %s (%s %u): %s%s%s",
-		forward->backend->ops->describe(forward->backend), text, failure->field,
-		failure->port, strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
+	if (failure->port)
+		snprintf(port, sizeof(port), " %u", failure->port);
+	log_line(level, "%s: cannot publish %s (%s%s): %s%s%s",
+		forward->backend->ops->describe(forward->backend), text, failure->field, port,
+		strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
 }
 
 /* ---- all of them ---- */
@@ -355,8 +362,8 @@ void forward_close_all(struct forward *forward)
 	forward->n_allocated = 0;
 }
 
-int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, uint64_t *ret_id,
-	struct forward_failure *ret_failure)
+int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, enum log_level level,
+	uint64_t *ret_id, struct forward_failure *ret_failure)
 {
 	struct set set = {.specs = specs, .n = n};
 	int r = make_room(forward, n);
@@ -369,7 +376,7 @@ int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, u
 		r = add_set(forward, &set, ret_failure);
 	ret_failure->error = r;
 	if (r < 0 && n > 0)
-		log_failure(forward, &set, ret_failure);
+		log_failure(forward, &set, level, ret_failure);
 	free(set.sorted);
 	for (size_t i = 0; i < n; i++)
 		forward_spec_done(&specs[i]);

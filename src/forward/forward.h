@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/log.h"
 #include "wire/types.h"
 
 /* More rules than host ports of one protocol and address make no sense. */
@@ -70,6 +71,9 @@ struct forward_spec {
 /* Takes the strings and the descriptor along, closes and frees what a spec owns; it is as zero with
  * host_fd -1 then. */
 void forward_spec_done(struct forward_spec *spec);
+/* Whether `lazy` can be asked for: not of datagrams, which nobody refuses, of others' sockets, and
+ * of unix sockets. */
+bool forward_spec_can_be_lazy(const struct forward_spec *spec);
 
 struct forward_rule {
 	uint64_t id;
@@ -138,10 +142,11 @@ void forward_free(struct forward *forward);
 void forward_close_all(struct forward *forward);
 
 /* All of `specs` or none of them. Returns 0, and the id of the first in *ret_id (the others'
- * follow it), or a negative errno, and *ret_failure; that is logged, too. What the specs own is the
- * rules' afterwards, or freed: they are as after forward_spec_done() either way. */
-int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, uint64_t *ret_id,
-	struct forward_failure *ret_failure);
+ * follow it), or a negative errno, and *ret_failure; that is logged, too, as `level`. What the
+ * specs own is the rules' afterwards, or freed: they are as after forward_spec_done() either way.
+ */
+int forward_add(struct forward *forward, struct forward_spec *specs, size_t n, enum log_level level,
+	uint64_t *ret_id, struct forward_failure *ret_failure);
 /* 0 or -ENOENT when there is no such rule. */
 int forward_remove(struct forward *forward, uint64_t id, bool close_connections);
 /* The id of the rule with the same protocol, host address and host ports (all of them), or with the

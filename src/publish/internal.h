@@ -23,7 +23,6 @@ struct listener {
 };
 
 struct published {
-	struct list link; /* in publish->rules */
 	struct publish *publish;
 	struct forward_rule *rule;
 	struct usage *usage;
@@ -40,7 +39,6 @@ struct published {
 struct publish {
 	struct forward_backend backend;
 	struct publish_config config;
-	struct list rules;
 	/* Listeners by the index in their handles; a slot that is free has none. */
 	struct slot {
 		struct listener *listener;
@@ -51,7 +49,7 @@ struct publish {
 	/* Listeners at which clients wait, and those that rest since they could not be accepted. */
 	struct list ready, resting;
 	struct timer rest_timer;
-	uint16_t next_port; /* of clients without one of their own */
+	uint16_t next_port; /* publish_own_port()'s */
 	struct lazy *lazy;
 	struct publish_udp *udp; /* udp.c's own */
 };
@@ -67,6 +65,8 @@ bool published_has_default_guest(const struct published *published);
 bool published_wants_splice(const struct published *published, const struct ip_addr *peer);
 /* 127/8, ::1. */
 bool publish_is_loopback(const struct ip_addr *addr);
+/* One that no server has (RFC 6335 6), for a client without one that it can keep. */
+uint16_t publish_own_port(struct publish *publish);
 /* How a client is shown on the link to the guest: *far and *far_port. */
 void publish_client_name(struct publish *publish, const struct ip_addr *peer, uint16_t peer_port,
 	const struct ip_addr *guest, struct ip_addr *far, uint16_t *far_port);
@@ -80,7 +80,8 @@ void publish_udp_free(struct publish_udp *udp);
  * FORWARD_FROM_FD was checked to be a bound datagram socket of AF_INET or AF_INET6; it is taken out
  * of the spec here, when 0 is returned. */
 int publish_udp_bind(struct published *published, struct forward_failure *ret_failure);
-void publish_udp_unbind(struct published *published, bool close_clients);
+/* Its clients have nobody to answer them any more. */
+void publish_udp_unbind(struct published *published);
 /* The usage's numbers are filled in by the caller. */
 void publish_udp_status(const struct published *published, struct forward_status *ret);
 void publish_udp_ready(struct publish_udp *udp, struct handle handle, uint32_t events);

@@ -29,7 +29,7 @@
 #define STATE_LISTEN 10
 
 #define POLL_NS      (250 * NS_PER_MS)
-#define RETRY_NS NS_PER_SEC
+#define RETRY_NS     NS_PER_SEC
 /* What one look reads at most; a longer answer is read on at the next. */
 #define READS_MAX    64
 #define BUFFER_BYTES 32768
@@ -204,7 +204,7 @@ static int ask(struct lazy *lazy, uint8_t family)
 
 static bool is_only_ip6(const struct nlmsghdr *header)
 {
-	const struct nlattr *attr;
+	struct nlattr *attr;
 
 	mnl_attr_for_each(attr, header, sizeof(struct inet_diag_msg))
 	{
@@ -369,15 +369,14 @@ void lazy_free(struct lazy *lazy)
 }
 
 /* Of the guest's other addresses, and of those behind it, nobody knows here whether they are the
- * namespace's: those rules always listen. A socket that was passed is somebody else's, too. */
+ * namespace's: those rules always listen. */
 bool lazy_is_for(const struct lazy *lazy, const struct published *published)
 {
 	const struct forward_spec *spec = &published->rule->spec;
 	const struct policy *policy = published->publish->config.policy;
 	const struct in_addr v4 = ip_addr_v4(&spec->guest_addr);
 
-	if (!spec->lazy || lazy->is_gone || spec->proto != FORWARD_TCP ||
-		spec->source != FORWARD_FROM_ADDR || spec->guest_path)
+	if (!spec->lazy || lazy->is_gone || !forward_spec_can_be_lazy(spec))
 		return false;
 	return published_has_default_guest(published) || publish_is_loopback(&spec->guest_addr) ||
 		(spec->guest_addr.family == AF_INET && v4.s_addr == policy->guest.s_addr);

@@ -78,8 +78,7 @@ bool published_wants_splice(const struct published *published, const struct ip_a
 	return spec->path == FORWARD_AUTO && (peer->family == AF_UNIX || publish_is_loopback(peer));
 }
 
-/* Ports that no server has (RFC 6335 6), for clients without one. */
-static uint16_t own_port(struct publish *publish)
+uint16_t publish_own_port(struct publish *publish)
 {
 	return (uint16_t)(49152 + publish->next_port++ % 16384);
 }
@@ -91,7 +90,7 @@ void publish_client_name(struct publish *publish, const struct ip_addr *peer, ui
 
 	if (peer->family == AF_UNIX) {
 		*far = policy_gateway(policy, guest->family);
-		*far_port = own_port(publish);
+		*far_port = publish_own_port(publish);
 	} else {
 		*far = policy_client_name(policy, peer, guest);
 		*far_port = peer_port;
@@ -219,7 +218,6 @@ static int publish_bind(struct forward_backend *backend, struct forward_rule *ru
 		published_free(published);
 		return r;
 	}
-	list_append(&publish->rules, &published->link);
 	rule->served = published;
 	return 0;
 }
@@ -238,12 +236,11 @@ static void publish_unbind(
 	struct published *published = rule->served;
 
 	if (rule->spec.proto == FORWARD_UDP)
-		publish_udp_unbind(published, close_connections);
+		publish_udp_unbind(published);
 	else
 		publish_tcp_unbind(published);
 	if (close_connections && published->usage->n_refs > 1)
 		close_all(publish, published);
-	list_remove(&published->link);
 	published_free(published);
 }
 
@@ -291,7 +288,6 @@ struct publish *publish_new(const struct publish_config *config)
 		return NULL;
 	publish->backend.ops = &publish_ops;
 	publish->config = *config;
-	list_init(&publish->rules);
 	publish_tcp_init(publish);
 	publish->lazy = lazy_new(publish);
 	publish->udp = publish_udp_new(publish);

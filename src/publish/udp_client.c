@@ -7,9 +7,6 @@
 
 /* Ports that are tried for a client whose own is in use towards the same guest. */
 #define NAMES_TRIED 64
-/* Ports that no server has (RFC 6335 6). */
-#define PORT_FIRST 49152
-#define PORT_COUNT 16384
 
 /* A datagram, or a run of them, that waits for a way. */
 struct udp_waiter {
@@ -265,7 +262,7 @@ static struct udp_name *new_name(struct udp_client *client, const struct ip_addr
 	for (int i = 0; flow_table_find(&udp->names, &key); i++) {
 		if (i == NAMES_TRIED)
 			return NULL;
-		key.far_port = (uint16_t)(PORT_FIRST + udp->publish->next_port++ % PORT_COUNT);
+		key.far_port = publish_own_port(udp->publish);
 	}
 	flow = flow_table_add(&udp->names, &key);
 	return flow ? container_of(flow, struct udp_name, flow) : NULL;

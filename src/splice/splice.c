@@ -23,6 +23,25 @@
 /* How often pipes and memory are looked after, while there are any. */
 #define TICK_NS (100 * NS_PER_MS)
 
+static struct splice_flow *of(struct flow *flow)
+{
+	return flow ? container_of(flow, struct splice_flow, flow) : NULL;
+}
+
+static struct splice_flow *find(struct splice *splice, struct handle handle)
+{
+	return of(flow_table_get(&splice->table, handle.index, handle.generation));
+}
+
+static struct handle handle_of(const struct splice_flow *flow, const struct end *end)
+{
+	return (struct handle){
+		.kind = end == &flow->near ? HANDLE_SPLICE_NEAR : HANDLE_SPLICE_FAR,
+		.generation = flow->flow.generation,
+		.index = flow->flow.index,
+	};
+}
+
 /* ---- sockets ---- */
 
 static void set_option(int fd, int level, int name)
@@ -52,13 +71,7 @@ static void end_reset(struct end *end)
 
 static int watch(struct splice_flow *flow, const struct end *end)
 {
-	const struct handle handle = {
-		.kind = end == &flow->near ? HANDLE_SPLICE_NEAR : HANDLE_SPLICE_FAR,
-		.generation = flow->flow.generation,
-		.index = flow->flow.index,
-	};
-
-	return loop_watch(flow->splice->config.loop, end->fd, EVENTS, handle);
+	return loop_watch(flow->splice->config.loop, end->fd, EVENTS, handle_of(flow, end));
 }
 
 static int dial_tcp(const struct splice_flow *flow)
@@ -177,9 +190,7 @@ static int dial(struct splice_flow *flow)
 static void take_socket(void *owner, uint64_t cookie, int fd)
 {
 	struct splice *splice = owner;
-	struct handle handle = handle_unpack(cookie);
-	struct splice_flow *flow = (struct splice_flow *)(void *)flow_table_get(
-		&splice->table, handle.index, handle.generation);
+	struct splice_flow *flow = find(splice, handle_unpack(cookie));
 	int r = fd;
 
 	if (!flow) {
@@ -201,12 +212,7 @@ static void ask_socket(struct splice_flow *flow, const char *path)
 {
 	struct splice *splice = flow->splice;
 	struct socket_source *source = splice->config.sockets;
-	const struct handle handle = {
-		.kind = HANDLE_SPLICE_NEAR,
-		.generation = flow->flow.generation,
-		.index = flow->flow.index,
-	};
-	uint64_t cookie = handle_pack(handle);
+	const uint64_t cookie = handle_pack(handle_of(flow, &flow->near));
 
 	if (path)
 		source->connect_unix(source, path, take_socket, splice, cookie);
@@ -249,7 +255,7 @@ static struct splice_flow *flow_new(struct splice *splice)
 
 	splice->n_opened++;
 	memcpy(&key.near, &splice->n_opened, sizeof(splice->n_opened));
-	return (struct splice_flow *)(void *)flow_table_add(&splice->table, &key);
+	return of(flow_table_add(&splice->table, &key));
 }
 
 int splice_open(struct splice *splice, const struct splice_dial *dial)
@@ -290,8 +296,7 @@ static void dial_event(struct splice_flow *flow, uint32_t events)
 
 void splice_ready(struct splice *splice, struct handle handle, uint32_t events)
 {
-	struct splice_flow *flow = (struct splice_flow *)(void *)flow_table_get(
-		&splice->table, handle.index, handle.generation);
+	struct splice_flow *flow = find(splice, handle);
 	struct end *end;
 
 	if (!flow)
@@ -375,12 +380,12 @@ bool splice_finish(struct splice *splice)
 
 static struct splice_flow *first(const struct splice *splice)
 {
-	return (struct splice_flow *)(void *)flow_table_any(&splice->table);
+	return of(flow_table_any(&splice->table));
 }
 
 static struct splice_flow *after(const struct splice *splice, const struct splice_flow *flow)
 {
-	return (struct splice_flow *)(void *)flow_table_after(&splice->table, &flow->flow);
+	return of(flow_table_after(&splice->table, &flow->flow));
 }
 
 void splice_reset_all(struct splice *splice, const struct usage *usage)

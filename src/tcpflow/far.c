@@ -50,31 +50,21 @@ static void dialing_ready(struct tcp_flow *flow, uint32_t events)
 	tcp_event(flow, error.error ? TCP_EVENT_DIAL_FAILED : TCP_EVENT_CONNECTED, NULL);
 }
 
-/* A client that has reset its connection before the container was there. Returns whether it did. */
-static bool failed_early(struct tcp_flow *flow, uint32_t events)
+/* The host's stream has ended, and the container knows: no recv(2) will tell of a reset behind it.
+ */
+static bool is_behind_end(const struct tcp_flow *flow)
 {
-	struct host *host = flow->owner->config.host;
-	struct host_error error = {0};
-
-	if (!(events & EPOLLERR) || !tcp_flow_is_arriving(flow))
-		return false;
-	host->ops->tcp_dial_result(host, flow->fd, &error);
-	if (!error.error)
-		return false;
-	flow->error = error;
-	tcp_event(flow, TCP_EVENT_FAR_ERROR, NULL);
-	return true;
+	return flow->far_eof && flow->state != TCP_ESTABLISHED && flow->state != TCP_CLOSE_WAIT;
 }
 
-/* The host's stream has ended, and the container knows: no recv(2) will tell of a reset behind it.
+/* Where nobody reads, a reset is asked for: also of a client, before the container was there.
  * Returns whether there was one. */
-static bool failed_behind_end(struct tcp_flow *flow, uint32_t events)
+static bool failed_unread(struct tcp_flow *flow, uint32_t events)
 {
 	struct host *host = flow->owner->config.host;
 	struct host_error error = {0};
 
-	if (!(events & EPOLLERR) || !flow->far_eof || flow->state == TCP_ESTABLISHED ||
-		flow->state == TCP_CLOSE_WAIT)
+	if (!(events & EPOLLERR) || !(tcp_flow_is_arriving(flow) || is_behind_end(flow)))
 		return false;
 	host->ops->tcp_dial_result(host, flow->fd, &error);
 	if (!error.error)
@@ -96,8 +86,7 @@ void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t 
 		return;
 	if (flow->state == TCP_DIALING)
 		dialing_ready(flow, events);
-	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_early(flow, events) ||
-		failed_behind_end(flow, events))
+	if (tcp_flow_is_over(flow) || flow->state == TCP_DIALING || failed_unread(flow, events))
 		return;
 	flow->far_writable |= !!(events & EPOLLOUT);
 	/* At urgent data recv(2) stops, too. */

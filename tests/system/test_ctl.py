@@ -10,6 +10,7 @@ import pytest
 
 from harness.helper import BINARY, HelperFailed
 from harness.ns import HOST4, listener
+from harness.published import exchange
 from harness.traffic import free_port
 from harness.util import until
 
@@ -40,20 +41,6 @@ def table(text):
     assert lines[0].split() == COLUMNS
     assert all(line == line.rstrip() for line in lines)
     return [dict(zip(COLUMNS, line.split())) for line in lines[1:]]
-
-
-def exchange(host, address, port, server):
-    """A client and the server that it gets to; the address that the server sees."""
-    with host.user.socket() as client:
-        client.connect((address, port))
-        far, peer = server.accept()
-        with far:
-            far.settimeout(60)
-            client.sendall(b"question")
-            assert far.recv(100) == b"question"
-            far.sendall(b"answer")
-            assert client.recv(100) == b"answer"
-    return peer[0]
 
 
 def test_add_list_remove(host, container, ctl, port):

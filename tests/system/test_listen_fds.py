@@ -9,6 +9,7 @@ import pytest
 
 from harness.helper import BINARY, HelperFailed
 from harness.ns import HOST4, listener
+from harness.published import exchange
 from harness.traffic import free_port
 from harness.util import until
 
@@ -37,19 +38,6 @@ def activation(fds, names=None, pid="$$", count=None):
         script += f"export LISTEN_FDNAMES={names}; "
     return {"launcher": ["bash", "-c", script + 'exec "$@"', "-"],
             "pass_fds": [fd for fd in fds if fd is not None]}
-
-
-def exchange(host, address, port, server):
-    with host.user.socket() as client:
-        client.connect((address, port))
-        far, peer = server.accept()
-        with far:
-            far.settimeout(60)
-            client.sendall(b"question")
-            assert far.recv(100) == b"question"
-            far.sendall(b"answer")
-            assert client.recv(100) == b"answer"
-    return peer[0]
 
 
 @pytest.mark.parametrize("rule,names", [("fd:4:{}", None), ("fd:web:{}", "other:web"),

@@ -159,7 +159,7 @@ def test_unix_socket_as_target(host, helper, options, by):
     port = free_port(host.user)
     path = host.path("service.sock")
     if by == "option":
-        helper("-p", f"127.0.0.1:{port}:unix:{path}", *options)
+        helper("-p", f"127.0.0.1:{port}:unix:{path}", *options, api=False)
     else:
         one = helper(*options)
         assert "return" in one.api("add_hostfwd", proto="tcp", host_addr="127.0.0.1",

@@ -50,7 +50,7 @@ def test_both_processes_are_confined(host, container, helper, options):
 
 
 def test_confined_as_root(host, helpers):
-    """Real root keeps what published ports below 1024 need, and nothing else (COMPAT 1.11)."""
+    """Real root keeps what published ports below 1024 need, and nothing else."""
     container = host.container("net", maker=host.root)
     one = Helper(host, ["-c"], [container.pid, "tap0"], world=host.root)
     helpers.append(one)

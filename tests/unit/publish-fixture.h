@@ -106,7 +106,7 @@ int publish_udp_bind(struct published *published, struct forward_failure *ret_fa
 	return 0;
 }
 
-void publish_udp_unbind(struct published *published, bool close_clients)
+void publish_udp_unbind(struct published *published)
 {
 }
 

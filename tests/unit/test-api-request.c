@@ -559,7 +559,6 @@ static void test_list_paths(struct fixture *f, gconstpointer unused)
 {
 	static const char *const texts[] = {
 		"unix:/a\"b:unix:/c\\d\x01", "unix:/\xff\"\\:80", "unix:/\xc3\xa4:80"};
-	g_autofree char *reply = NULL;
 	json_auto_t *root = NULL;
 	const json_t *entry;
 	uint64_t id;
@@ -570,7 +569,9 @@ static void test_list_paths(struct fixture *f, gconstpointer unused)
 		const char *wrong;
 
 		g_assert_cmpint(forward_spec_parse(texts[i], NULL, NULL, &spec, &wrong), ==, 0);
-		g_assert_cmpint(forward_add(f->context.forward, &spec, 1, &id, &failure), ==, 0);
+		g_assert_cmpint(
+			forward_add(f->context.forward, &spec, 1, LOG_LEVEL_WARNING, &id, &failure),
+			==, 0);
 	}
 	root = json_loads(ask(f, LIST), 0, NULL);
 	g_assert_nonnull(root);

@@ -971,7 +971,8 @@ static void add_rules(struct fixture *f, unsigned int n)
 			.n_ports = 1,
 			.host_port = (uint16_t)(i / 2 + 1),
 			.guest_port = 65535};
-	g_assert_cmpint(forward_add(f->context.forward, specs, n, &id, &failure), ==, 0);
+	g_assert_cmpint(
+		forward_add(f->context.forward, specs, n, LOG_LEVEL_WARNING, &id, &failure), ==, 0);
 	g_free(specs);
 }
 

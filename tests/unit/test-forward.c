@@ -51,7 +51,7 @@ static int add(struct fixture *f, const char *texts)
 	g_assert_cmpuint(n, <=, ARRAY_SIZE(specs));
 	for (size_t i = 0; i < n; i++)
 		specs[i] = spec_of(parts[i]);
-	return forward_add(f->forward, specs, n, &f->id, &f->failure);
+	return forward_add(f->forward, specs, n, LOG_LEVEL_WARNING, &f->id, &f->failure);
 }
 
 static void assert_ids(struct fixture *f, const char *expected)
@@ -199,7 +199,8 @@ static void test_all_or_nothing(struct fixture *f, gconstpointer unused)
 	g_assert_cmpint(add(f, "1000 2000 4000"), ==, 0);
 	g_assert_cmpuint(f->id, ==, 2);
 	assert_ids(f, "1:100 2:1000 3:2000 4:4000 ");
-	g_assert_cmpint(forward_add(f->forward, NULL, 0, &f->id, &f->failure), ==, 0);
+	g_assert_cmpint(
+		forward_add(f->forward, NULL, 0, LOG_LEVEL_WARNING, &f->id, &f->failure), ==, 0);
 }
 
 static int a_descriptor(void *arg, const char *name)
@@ -225,8 +226,9 @@ static void test_descriptor(struct fixture *f, gconstpointer unused)
 		copy = spec.host_fd;
 		g_assert_cmpint(copy, >, 2);
 		f->fake.bind_answer = round ? 0 : -EIO;
-		g_assert_cmpint(forward_add(f->forward, &spec, 1, &f->id, &f->failure), ==,
-			f->fake.bind_answer);
+		g_assert_cmpint(
+			forward_add(f->forward, &spec, 1, LOG_LEVEL_WARNING, &f->id, &f->failure),
+			==, f->fake.bind_answer);
 		g_assert_cmpint(fcntl(copy, F_GETFD), ==, -1);
 		g_assert_cmpint(spec.host_fd, ==, -1);
 		g_assert_null(spec.guest_path);
@@ -307,8 +309,10 @@ static void test_limit(struct fixture *f, gconstpointer unused)
 	g_autofree struct forward_spec *one = many("127.0.0.1", 65535, 65535);
 	g_autofree struct forward_spec *two = many("127.0.0.2", 2, 2);
 
-	g_assert_cmpint(forward_add(f->forward, one, 65535, &f->id, &f->failure), ==, 0);
-	g_assert_cmpint(forward_add(f->forward, two, 2, &f->id, &f->failure), ==, -ENOSPC);
+	g_assert_cmpint(
+		forward_add(f->forward, one, 65535, LOG_LEVEL_WARNING, &f->id, &f->failure), ==, 0);
+	g_assert_cmpint(forward_add(f->forward, two, 2, LOG_LEVEL_WARNING, &f->id, &f->failure), ==,
+		-ENOSPC);
 	assert_failure(f, -ENOSPC, 0, 0, "rules");
 	g_assert_cmpint(add(f, "127.0.0.2:2"), ==, 0);
 	g_assert_cmpint(add(f, "127.0.0.2:1"), ==, -ENOSPC);
@@ -325,7 +329,9 @@ static void test_many(struct fixture *f, gconstpointer unused)
 		g_autofree char *host = g_strdup_printf("127.0.0.%d", 7 - i);
 		g_autofree struct forward_spec *specs = many(host, 10000, 10000);
 
-		g_assert_cmpint(forward_add(f->forward, specs, 10000, &f->id, &f->failure), ==, 0);
+		g_assert_cmpint(forward_add(f->forward, specs, 10000, LOG_LEVEL_WARNING, &f->id,
+					&f->failure),
+			==, 0);
 	}
 	for (int port = 1; port <= 5000; port++) {
 		g_autofree char *text = g_strdup_printf("127.0.0.7:%d", port);

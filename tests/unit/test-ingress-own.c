@@ -379,43 +379,6 @@ static void test_runs(void)
 	tear_down();
 }
 
-/* Each as if it had come alone. */
-static void check_single(uint8_t *run, struct packet *run_packet, uint32_t at, uint32_t len)
-{
-	ingress_single_out(run, run_packet, at, len);
-	frame.len = run_packet->len;
-	memcpy(frame.b, run + sizeof(vnet), frame.len);
-	memcpy(vnet, run, sizeof(vnet));
-	ingress.offloads = 0;
-	expect_untouched(INGRESS_UDP);
-	g_assert_cmpuint(packet.len, ==, run_packet->len);
-	g_assert_cmpuint(packet.transport_len, ==, 8 + len);
-	g_assert_cmpmem(frame.b + packet.transport_offset + 8, len, run_data + at, len);
-}
-
-static void test_run_apart(void)
-{
-	static uint8_t run[sizeof(vnet) + FRAME_MAX];
-	const uint32_t len = 5003, size = 1000;
-
-	set_up_own();
-	for (uint32_t i = 0; i < len; i++)
-		run_data[i] = (uint8_t)(i ^ i >> 8);
-	for (int is4 = 0; is4 < 2; is4++) {
-		struct packet run_packet;
-
-		make_run(is4, len, size);
-		ingress.offloads = LINK_USO;
-		expect_untouched(INGRESS_UDP);
-		memcpy(run, vnet, sizeof(vnet));
-		memcpy(run + sizeof(vnet), frame.b, frame.len);
-		run_packet = packet;
-		for (uint32_t at = 0; at < len; at += size)
-			check_single(run, &run_packet, at, MIN(size, len - at));
-	}
-	tear_down();
-}
-
 static void test_runs_of_others(void)
 {
 	set_up_own();
@@ -471,7 +434,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/ingress-own/ttl", test_ttl);
 	g_test_add_func("/ingress-own/ttl-rate-limit", test_ttl_rate_limit);
 	g_test_add_func("/ingress-own/runs", test_runs);
-	g_test_add_func("/ingress-own/run-apart", test_run_apart);
 	g_test_add_func("/ingress-own/runs-of-others", test_runs_of_others);
 	return g_test_run();
 }

@@ -22,7 +22,8 @@ static void test_rows_are_sane(void)
 		g_assert_cmpuint(strlen(rule->reason), >, 3);
 		g_assert_cmpint(rule->processes, !=, 0);
 		g_assert_cmpint(rule->processes &
-				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE | RULE_UNIX),
+				~(RULE_RELAY | RULE_AGENT | RULE_SANITIZER | RULE_CAPTURE |
+					RULE_UNIX),
 			==, 0);
 		for (size_t k = 0; k < ARRAY_SIZE(rule->when); k++) {
 			g_assert_cmpint(rule->when[k].index, <, 6);

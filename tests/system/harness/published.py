@@ -139,6 +139,20 @@ class Cell:
                 yield client, server
 
 
+def exchange(host, address, port, server):
+    """A client and the server that it gets to; the address that the server sees."""
+    with host.user.socket() as client:
+        client.connect((address, port))
+        far, peer = server.accept()
+        with far:
+            far.settimeout(DEADLINE)
+            client.sendall(b"question")
+            assert far.recv(100) == b"question"
+            far.sendall(b"answer")
+            assert client.recv(100) == b"answer"
+    return peer[0]
+
+
 def reset(sock):
     """Closes it with a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
