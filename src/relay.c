@@ -327,7 +327,7 @@ static void look_once_more(struct relay *relay)
 	int64_t until_ns = relay->loop.now_ns + LAST_LOOK_NS;
 	int n = 1;
 
-	for (int i = 0; (n > 0 || relay->has_more) &&
+	for (int i = 0; (n > 0 || (n == 0 && relay->has_more)) &&
 		(i < LAST_LOOK_TURNS || relay->loop.now_ns < until_ns);
 		i++)
 		n = turn(relay, 0);
