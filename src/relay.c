@@ -25,8 +25,10 @@
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
-/* And before the tap is closed, whose name is wanted soon. */
-#define LAST_LOOK_NS (20 * NS_PER_MS)
+/* And before the tap is closed, whose name is wanted soon: so long, and so many turns in any case,
+ * which is a matter of milliseconds unless the machine is busy with others. */
+#define LAST_LOOK_NS    (10 * NS_PER_MS)
+#define LAST_LOOK_TURNS 32
 /* Nothing tells that a peer has acknowledged the last of it. */
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
@@ -323,11 +325,12 @@ static void log_end(struct relay *relay)
 static void look_once_more(struct relay *relay)
 {
 	int64_t until_ns = relay->loop.now_ns + LAST_LOOK_NS;
-	int n;
+	int n = 1;
 
-	do
+	for (int i = 0; (n > 0 || (n == 0 && relay->has_more)) &&
+		(i < LAST_LOOK_TURNS || relay->loop.now_ns < until_ns);
+		i++)
 		n = turn(relay, 0);
-	while ((n > 0 || relay->has_more) && relay->loop.now_ns < until_ns);
 }
 
 static bool has_unsent(struct relay *relay)
