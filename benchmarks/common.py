@@ -19,9 +19,11 @@ USER = 64321  # needs no entry in /etc/passwd
 GATEWAY, DNS = "10.0.2.2", "10.0.2.3"
 is_root = os.geteuid() == 0
 
-# Short connections must not run out of ports: that is not what is measured.
-MANY_PORTS = """
+# Short connections must not run out of ports: that is not what is measured. Nor may they have those of servers.
+SERVER_PORTS = "5201,5432,6379,7777,8080-8083,9418,30000-30031"
+MANY_PORTS = f"""
     echo "1024 65535" >/proc/sys/net/ipv4/ip_local_port_range
+    echo "{SERVER_PORTS}" >/proc/sys/net/ipv4/ip_local_reserved_ports
     echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse
 """
 HOST_SETUP = MANY_PORTS + """
@@ -171,29 +173,34 @@ class Program:
         self.is_pasta = os.path.basename(self.command[0]) == "pasta"
 
 
-def pasta_options(mtu):
-    """An address, a gateway that means the host's loopback, a resolver, no forwarded ports: as
-    slirp4netns."""
+def pasta_options(mtu, publish=None):
+    """An address, a gateway that means the host's loopback, a resolver, no forwarded ports but
+    `publish`: as slirp4netns."""
+    ports = f"127.0.0.1/{publish}" if publish else "none"
     return ["--foreground", "--quiet", "--config-net", "--ipv4-only", "--mtu", mtu, "--ns-ifname",
             "tap0", "--address", "10.0.2.100", "--netmask", "24", "--gateway", GATEWAY, "-t",
-            "none", "-u", "none", "-T", "none", "-U", "none", "--dns-forward", DNS]
+            ports, "-u", "none", "-T", "none", "-U", "none", "--dns-forward", DNS]
 
 
 SHELL = 'echo; read go; exec "$@" </dev/null >/dev/null'
 
 
 class Helper:
-    """One run of a program under test, from its ready byte to its end."""
+    """One run of a program under test, from its ready byte to its end.
 
-    def __init__(self, program, host, container, mtu):
+    `options` are those programs' that understand slirp4netns's; `publish` is a port of the host's
+    loopback that is to be pasta's and the container's, and `options` see to it with the others.
+    """
+
+    def __init__(self, program, host, container, mtu, options=(), publish=None):
         if program.is_pasta:
-            self.start(program, host, [*pasta_options(mtu), container.pid])
+            self.start(program, host, [*pasta_options(mtu, publish), container.pid])
             self.wait_configured(container)
         else:
             ready, ready_write = os.pipe()
             with os.fdopen(ready, "rb") as file:
                 self.start(program, host, ["-c", f"--mtu={mtu}", f"--ready-fd={ready_write}",
-                                           container.pid, "tap0"], [ready_write])
+                                           *options, container.pid, "tap0"], [ready_write])
                 os.close(ready_write)
                 byte = os.read(file.fileno(), 1)
             if byte != b"1":
@@ -224,19 +231,48 @@ class Helper:
         """The helper and all that it has forked."""
         found = [self.process.pid]
         for pid in found:
-            with contextlib.suppress(OSError), \
-                    open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-                found += [int(word) for word in file.read().split()]
+            found += Helper.children(pid)
         return found
 
+    @staticmethod
+    def children(pid):
+        with contextlib.suppress(OSError), \
+                open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+        return []
+
     def cpu_seconds(self):
-        """utime and stime of all its processes."""
-        ticks = 0
+        """The time that all its processes have had processors for."""
+        return sum(Helper.ran_seconds(pid, sum(Helper.ticks(pid))) for pid in self.pids())
+
+    @staticmethod
+    def ticks(pid):
+        """utime and stime."""
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+        return int(fields[11]), int(fields[12])
+
+    @staticmethod
+    def ran_seconds(pid, ticks):
+        """To the nanosecond, where the kernel was built to say so."""
+        ns = 0
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+                    ns += int(file.read().split()[0])
+        return ns / 1e9 if ns else ticks / os.sysconf("SC_CLK_TCK")
+
+    def cpu_ticks(self):
+        """In user space and in the kernel."""
+        return [sum(column) for column in zip(*(Helper.ticks(pid) for pid in self.pids()))]
+
+    def switches(self):
+        """How often its processes have waited: voluntary switches."""
+        total = 0
         for pid in self.pids():
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rsplit(b")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            with open(f"/proc/{pid}/status", encoding="ascii") as file:
+                total += next(int(line.split()[1]) for line in file if line.startswith("voluntary"))
+        return total
 
     def memory_kib(self, field="Pss"):
         """Pss or Rss of all its processes."""

@@ -97,6 +97,20 @@ double percentile_us(struct latencies *l, size_t percent)
 	return l->ns[(l->n - 1) * percent / 100] / 1e3;
 }
 
+void quantiles_print(struct latencies *l)
+{
+	static const double percents[] = {1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 100};
+
+	percentile_us(l, 50); /* sorts */
+	printf("\"quantiles_us\": [");
+	for (size_t i = 0; l->n && i < sizeof(percents) / sizeof(percents[0]); i++) {
+		size_t at = (size_t)((double)(l->n - 1) * percents[i] / 100);
+
+		printf("%s[%g, %.2f]", i ? ", " : "", percents[i], (double)l->ns[at] / 1e3);
+	}
+	printf("]");
+}
+
 static void stamp(char *chunk, uint64_t offset)
 {
 	for (size_t at = 0; at < LOAD_CHUNK; at += LOAD_BLOCK) {

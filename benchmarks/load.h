@@ -50,6 +50,8 @@ struct latencies {
 void latencies_add(struct latencies *l, int64_t ns);
 /* Sorts, and gives the value that `percent` of all do not exceed. */
 double percentile_us(struct latencies *l, size_t percent);
+/* Prints the distribution as a member of an object: "quantiles_us": [[percent, us], ...]. */
+void quantiles_print(struct latencies *l);
 
 /* Sends for that long, then shuts its direction down. Returns 0 or a negative errno. */
 int load_send(int fd, int64_t duration_ns);

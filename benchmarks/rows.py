@@ -16,6 +16,7 @@ import sys
 
 from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, Samples, read_line,
                     write_json)
+from links import Veth, VethLink, as_setting, publish, user_folder
 
 MANY_FILES = 65536
 
@@ -28,9 +29,10 @@ class Row:
     member names the only programs that it is for, by the end of their names.
     """
 
-    def __init__(self, name, unit, more_is_better, *targets, optional=False):
+    def __init__(self, name, unit, more_is_better, *targets, optional=False, is_series=False):
         self.name, self.unit, self.more, self.targets = name, unit, more_is_better, targets
-        self.optional = optional
+        # A series is a list of figures in each round, for a picture.
+        self.optional, self.is_series = optional or is_series, is_series
 
 
 def answer_of(line):
@@ -49,7 +51,7 @@ def attempt(rows, figures, wanted, record):
         for row, figure in figures():
             if row in wanted:
                 record(row, figure)
-    except (Failure, OSError) as failure:
+    except (Failure, OSError, ValueError, LookupError, subprocess.SubprocessError) as failure:
         fail(rows, failure, wanted, record)
 
 
@@ -145,7 +147,7 @@ def parser_of(doc):
     parser.add_argument("--rows", nargs="+", metavar="PATTERN", help="of those that --list names")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=2, help="of one measurement")
     parser.add_argument("--may-halt", action="store_true", help="do not keep idle processors from halting")
     parser.add_argument("--cpus", help="run everything on these processors, as 0 or 0,1: less noise")
     parser.add_argument("--json", metavar="FILE", help="write all samples to it")
@@ -187,7 +189,7 @@ class Loads:
 
     def __init__(self, build, host, kind):
         self.folder, self.host, self.kind = os.path.abspath(build), host, kind
-        self.servers, self.stack = {}, contextlib.ExitStack()
+        self.servers, self.stack, self.server_pids = {}, contextlib.ExitStack(), []
 
     def path(self, name):
         return os.path.join(self.folder, "benchmarks", name)
@@ -195,28 +197,63 @@ class Loads:
     def client(self):
         return self.path(f"{self.kind}-client")
 
-    def ports(self, far=None):
-        """The ports of the server on the host's loopback, or on a far host."""
-        if far not in self.servers:
-            command = [self.path(f"{self.kind}-server"), far.address if far else "127.0.0.1"]
+    def ports(self, far=None, address="127.0.0.1"):
+        """The ports of the server on an address of the host's, or on a far host."""
+        key = far or address
+        if key not in self.servers:
+            command = [self.path(f"{self.kind}-server"), far.address if far else address]
             start = far.popen if far else self.host.popen_user
             server = self.stack.enter_context(start(command, stdin=subprocess.PIPE,
                                                     stdout=subprocess.PIPE))
-            self.servers[far] = answer_of(read_line(server, 10, "the server"))
-        return self.servers[far]
+            self.servers[key] = answer_of(read_line(server, 10, "the server"))
+            self.server_pids.append(server.pid)
+        return self.servers[key]
 
 
 class Side:
-    """One program's container with its helper, or, without a program, the host itself."""
+    """One program's container with its helper, or, without a program, the host itself.
 
-    def __init__(self, loads, program, mtu):
-        self.loads, self.helper = loads, None
+    The setting is an MTU or a Setting. With Veth as the program there is a container and no helper.
+    """
+
+    def __init__(self, loads, program, setting):
+        self.loads, self.program = loads, program
+        self.helper, self.container, self.far_container = None, None, None
+        self.address, self.setting = "127.0.0.1", as_setting(setting)
         self.stack = contextlib.ExitStack()
         if program:
             with contextlib.ExitStack() as stack:
                 self.container = stack.enter_context(Container(loads.host))
-                self.helper = stack.enter_context(Helper(program, loads.host, self.container, mtu))
+                self.connect(stack, program)
                 self.stack = stack.pop_all()
+
+    def connect(self, stack, program):
+        setting = self.setting
+        if isinstance(program, Veth):
+            link = stack.enter_context(VethLink(self.loads.host, self.container, setting.mtu))
+            self.address, self.far_container = link.host_address, link.container_address
+            return
+        options = list(setting.options)
+        if setting.publish and not program.is_pasta:
+            folder = stack.enter_context(user_folder())
+            options.append(f"--api-socket={folder}/api")
+        self.helper = stack.enter_context(
+            Helper(program, self.loads.host, self.container, setting.mtu, options, setting.publish))
+        self.address = GATEWAY
+        if setting.publish and not program.is_pasta:
+            publish(f"{folder}/api", setting.publish)
+
+    @property
+    def is_veth(self):
+        return self.container is not None and self.helper is None
+
+    def published_address(self):
+        """Where a client on the host finds the container's port that setting.publish names."""
+        return self.far_container or "127.0.0.1"
+
+    def popen(self, command, **kwargs):
+        """By an ordinary user on the near side: in the container, if there is one."""
+        return (self.container.popen if self.container else self.loads.host.popen_user)(command, **kwargs)
 
     def __enter__(self):
         return self
@@ -225,11 +262,10 @@ class Side:
         self.stack.close()
 
     def start(self, mode, service, *amounts, far=None, **kwargs):
-        address = far.address if far else GATEWAY if self.helper else "127.0.0.1"
-        port = self.loads.ports(far)[service]
-        start = self.container.popen if self.helper else self.loads.host.popen_user
-        return start([self.loads.client(), address, port, mode, *amounts],
-                     stdout=subprocess.PIPE, **kwargs)
+        address = far.address if far else self.address
+        port = self.loads.ports(far, address if self.is_veth else "127.0.0.1")[service]
+        return self.popen([self.loads.client(), address, port, mode, *amounts],
+                          stdout=subprocess.PIPE, **kwargs)
 
     def run(self, mode, service, *amounts, far=None, seconds=60):
         with self.start(mode, service, *amounts, far=far) as client:
@@ -264,10 +300,15 @@ def measure(loads, program, args, measurements, record, alone=()):
                 fail(rows, failure, args.wanted, record)
 
 
+def order_of(programs, i):
+    """Another one first in each round, and the rest backwards every second time."""
+    first, *rest = programs[i % len(programs):] + programs[:i % len(programs)]
+    return [first, *(rest[::-1] if i % 2 else rest)]
+
+
 def run_rounds(args, programs, samples, measure):
     for i in range(args.rounds):
-        order = programs[i % len(programs):] + programs[:i % len(programs)]
-        for program in order if i % 2 == 0 else reversed(order):
+        for program in order_of(programs, i):
             rows = samples[program.name if program else "loopback"]
             measure(program, lambda row, value: rows.setdefault(row, []).append(value))
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
@@ -305,12 +346,23 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
         except KeyboardInterrupt:
             print("interrupted: what there is so far")
 
-    print(f"{args.rounds} rounds of {args.seconds} s; content sampled: {sampled}")
+    print(f"{args.rounds} rounds of {args.seconds:g} s; content sampled: {sampled}")
     verdicts = Verdicts(samples, [one.name for one in helpers], [one.name for one in peers])
     for row in rows:
-        if row.name in args.wanted:
+        if row.name in args.wanted and not row.is_series:
             verdicts.show(row)
     if args.json:
         write_json(args.json, {"rounds": args.rounds, "seconds": args.seconds, "samples": samples})
     print(f"\n{verdicts.n_missed} targets missed")
     return 1 if verdicts.n_missed else 0
+
+
+def conduct_module(module, args, **of_host):
+    """conduct() for a module of rows, which has ROWS, KIND, SAMPLED, ALONE, prepare(args, loads, peers,
+    stack) and measurements(args)."""
+    def prepare(loads, peers, stack):
+        module.prepare(args, loads, peers, stack)
+        return lambda program, record: measure(loads, program, args, module.measurements(args), record,
+                                               module.ALONE)
+
+    return conduct(args, module.ROWS, module.KIND, prepare, module.SAMPLED, **of_host)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The near end of the TCP load: tcp-client ADDRESS PORT MODE AMOUNT. One line of JSON is the
- * result; what fails prints {"error": why} instead.
+ * result; what fails prints {"error": why} instead. SECONDS can be a fraction.
  *
  *   send SECONDS       to the service sink; rates are the receiver's
  *   receive SECONDS    from the service source
@@ -58,14 +58,14 @@ static int64_t exchange(int fd)
 	return load_now_ns() - begin_ns;
 }
 
-static void do_send(long seconds)
+static void do_send(int64_t duration_ns)
 {
 	char text[65536];
 	size_t length = 0;
 	int fd = dial(), r;
 	ssize_t n;
 
-	r = load_send(fd, seconds * INT64_C(1000000000));
+	r = load_send(fd, duration_ns);
 	if (r < 0)
 		load_fail("sending: %s", strerror(-r));
 	while ((n = recv(fd, text + length, sizeof(text) - length, 0)) > 0)
@@ -75,10 +75,9 @@ static void do_send(long seconds)
 	fwrite(text, 1, length, stdout);
 }
 
-static void do_receive(long seconds)
+static void do_receive(int64_t duration_ns)
 {
 	static struct load_report report;
-	int64_t duration_ns = seconds * INT64_C(1000000000);
 	int fd = dial(), r;
 	char *text;
 
@@ -98,8 +97,10 @@ static void do_receive(long seconds)
 /* And forgets them. */
 static void print_rate(struct latencies *l, int64_t length_ns)
 {
-	printf("{\"n\": %zu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n", l->n,
+	printf("{\"n\": %zu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f, ", l->n,
 		(double)length_ns / 1e9, percentile_us(l, 50), percentile_us(l, 99));
+	quantiles_print(l);
+	puts("}");
 	free(l->ns);
 	*l = (struct latencies){};
 }
@@ -157,23 +158,24 @@ static void do_idle(size_t n)
 
 int main(int argc, char **argv)
 {
-	long amount = argc == 5 ? strtol(argv[4], NULL, 10) : 0;
+	double amount = argc == 5 ? strtod(argv[4], NULL) : 0;
+	int64_t duration_ns = (int64_t)(amount * 1e9);
 	const char *mode = argc == 5 ? argv[3] : "";
 
 	load_raise_limit();
-	if (amount <= 0)
+	if (!(amount > 0 && amount < 1e6))
 		load_fail("usage: tcp-client ADDRESS PORT MODE AMOUNT");
 	far_size = load_address(argv[1], atoi(argv[2]), &far_name);
 	if (strcmp(mode, "send") == 0)
-		do_send(amount);
+		do_send(duration_ns);
 	else if (strcmp(mode, "receive") == 0)
-		do_receive(amount);
+		do_receive(duration_ns);
 	else if (strcmp(mode, "exchange") == 0)
-		do_exchange(amount * INT64_C(1000000000), SIZE_MAX);
+		do_exchange(duration_ns, SIZE_MAX);
 	else if (strcmp(mode, "exchanges") == 0)
 		do_exchange(INT64_MAX, (size_t)amount);
 	else if (strcmp(mode, "connect") == 0)
-		do_connect(amount * INT64_C(1000000000));
+		do_connect(duration_ns);
 	else if (strcmp(mode, "idle") == 0)
 		do_idle((size_t)amount);
 	else

@@ -152,9 +152,11 @@ static void do_exchange(int fd, const struct flood *flood)
 			load_fail("%llu requests or responses lost", (unsigned long long)n_lost);
 	}
 	printf("{\"n\": %zu, \"lost\": %llu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": "
-	       "%.2f}\n",
+	       "%.2f, ",
 		l.n, (unsigned long long)n_lost, (double)(now_ns - begin_ns) / 1e9,
 		percentile_us(&l, 50), percentile_us(&l, 99));
+	quantiles_print(&l);
+	puts("}");
 	free(l.ns);
 }
 
@@ -176,7 +178,7 @@ int main(int argc, char **argv)
 	if (argc != 6 && argc != 7)
 		load_fail("usage: udp-client ADDRESS PORT MODE SECONDS SIZE [RATE]");
 	flood.session = (uint64_t)load_now_ns() >> 10 & 0x7fffff;
-	flood.duration_ns = strtol(argv[4], NULL, 10) * INT64_C(1000000000);
+	flood.duration_ns = (int64_t)(strtod(argv[4], NULL) * 1e9);
 	flood.size = (uint32_t)strtoul(argv[5], NULL, 10);
 	flood.rate = argc == 7 ? strtoull(argv[6], NULL, 10) : 0;
 	if (flood.duration_ns <= 0 || flood.size < sizeof(uint64_t) || flood.size > UDP_SIZE_MAX)

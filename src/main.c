@@ -303,11 +303,19 @@ static int init_relay(struct start *start, struct relay *relay)
 	return r;
 }
 
-static int enter_sandbox(struct start *start)
+/* At the end, names in the folders of our sockets are taken away. */
+static int enter_sandbox(struct start *start, const struct relay *relay)
 {
-	const struct sandbox_plan plan = sandbox_plan_of(start);
-	int r = sandbox_enter(&plan);
+	struct sandbox_plan plan = sandbox_plan_of(start);
+	size_t max = start->options.n_publish;
+	int *folders = calloc(MAX(max, (size_t)1), sizeof(*folders)), r;
 
+	if (!folders)
+		return log_errno(LOG_LEVEL_ERROR, -ENOMEM, "the sandbox");
+	plan.more_folders = folders;
+	plan.n_more_folders = relay_folders(relay, folders, max);
+	r = sandbox_enter(&plan);
+	free(folders);
 	fd_close(&start->target.userns_fd);
 	return r;
 }
@@ -340,7 +348,7 @@ static int start_up(struct start *start, struct relay *relay)
 		(r = open_link(start, &relay->tap)) != 0 || (r = open_signals(start)) != 0 ||
 		(r = open_api(start)) != 0)
 		return r;
-	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start)) != 0) {
+	if ((r = init_relay(start, relay)) != 0 || (r = enter_sandbox(start, relay)) != 0) {
 		relay_give_up(relay);
 		api_server_free(start->api);
 		return r;

@@ -25,6 +25,8 @@
 
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
+/* And before the tap is closed, whose name is wanted soon. */
+#define LAST_LOOK_NS (20 * NS_PER_MS)
 /* Nothing tells that a peer has acknowledged the last of it. */
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 
@@ -253,7 +255,8 @@ static void dispatch(void *owner, struct handle handle, uint32_t events)
 	}
 }
 
-/* libslirp's events come before frames: its list is good only until the first frame. */
+/* libslirp's events come before frames: its list is good only until the first frame. Returns how
+ * many events there were, or a negative errno. */
 static int turn(struct relay *relay, int64_t deadline_ns)
 {
 	int r;
@@ -270,7 +273,7 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	relay->has_more = relay->has_stack && stack_finish(&relay->stack);
 	pcap_link_flush(&relay->pcap);
 	report_refused_calls(relay);
-	return 0;
+	return r;
 }
 
 enum relay_end relay_run(struct relay *relay)
@@ -314,6 +317,19 @@ static void log_end(struct relay *relay)
 	log_line(level, "ends: %s;%s", why, counters);
 }
 
+/* What the host's kernel has taken for us counts as arrived, too: it is passed on as far as that
+ * goes at once. The container's address on the tap, to which spliced connections go, is gone with
+ * it. */
+static void look_once_more(struct relay *relay)
+{
+	int64_t until_ns = relay->loop.now_ns + LAST_LOOK_NS;
+	int n;
+
+	do
+		n = turn(relay, 0);
+	while ((n > 0 || relay->has_more) && relay->loop.now_ns < until_ns);
+}
+
 static bool has_unsent(struct relay *relay)
 {
 	return bridge_has_unsent(&relay->bridge) ||
@@ -329,15 +345,22 @@ static void drain(struct relay *relay)
 			return;
 }
 
+size_t relay_folders(const struct relay *relay, int *ret_fds, size_t max)
+{
+	return relay->has_stack ? publish_folders(relay->stack.publish, ret_fds, max) : 0;
+}
+
 void relay_stop(struct relay *relay)
 {
 	forward_close_all(relay->forward);
+	api_server_free(relay->api);
+	relay->api = NULL;
+	if (relay->end != RELAY_FAILED)
+		look_once_more(relay);
 	relay->bridge.link = NULL;
 	if (relay->has_stack)
 		stack_link_gone(&relay->stack);
 	relay->link->ops->close(relay->link);
-	api_server_free(relay->api);
-	relay->api = NULL;
 	agent_client_done(&relay->agent);
 	agent_source_done(&relay->agent_source);
 	agent_stop(&relay->agent_process);
@@ -512,11 +535,12 @@ static int start_forward(struct relay *relay, const struct relay_parts *parts)
 	return rules_add(relay->forward, parts->options, parts->find_fd, parts->find_fd_arg);
 }
 
-static int start_agent_client(struct relay *relay, int sock)
+static int start_agent_client(struct relay *relay, const struct relay_parts *parts)
 {
-	int r = agent_client_init(&relay->agent, sock, &relay->loop, &relay->counters);
+	int r = agent_client_init(&relay->agent, parts->agent.sock, &relay->loop, &relay->counters);
 
 	agent_source_init(&relay->agent_source, &relay->agent);
+	relay->agent_source.max_fd = stack_max_fd(parts->descriptor_limit);
 	return r;
 }
 
@@ -528,7 +552,7 @@ static int watch_all(struct relay *relay, const struct relay_parts *parts)
 		(r = watch(relay, relay->signal_fd, EPOLLIN, HANDLE_SIGNAL)) < 0 ||
 		(r = watch(relay, parts->target_fd, EPOLLIN, HANDLE_TARGET)) < 0 ||
 		(r = watch_exit_fd(relay, parts->exit_fd)) < 0 ||
-		(r = start_agent_client(relay, parts->agent.sock)) < 0)
+		(r = start_agent_client(relay, parts)) < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot watch a descriptor");
 	return 0;
 }

@@ -90,6 +90,8 @@ struct relay_parts {
 /* Everything that allocates or can fail, before the sandbox. relay->tap is set already, and
  * relay->pcap is open if it is wanted. 0 or a negative errno, logged. */
 int relay_init(struct relay *relay, const struct relay_parts *parts);
+/* As publish_folders(). */
+size_t relay_folders(const struct relay *relay, int *ret_fds, size_t max);
 /* The start has failed, in relay_init() or later: takes away what lies in the file system. */
 void relay_give_up(struct relay *relay);
 /* Runs until something ends it; returns what. */

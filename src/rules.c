@@ -21,6 +21,7 @@ static int parse(const struct options *options, const char *text, forward_fd_fn 
 		return r;
 	}
 	ret->lazy = options->lazy_listen && forward_spec_can_be_lazy(ret);
+	ret->at_start = true;
 	return 0;
 }
 

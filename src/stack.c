@@ -234,6 +234,8 @@ void stack_link_gone(struct stack *stack)
 {
 	publish_finish(stack->publish);
 	udpflow_finish(&stack->udpflow);
+	if (stack->splice)
+		splice_stop(stack->splice);
 	stack->egress.link = NULL;
 	tcpflow_link_gone(&stack->tcpflow);
 }
@@ -250,6 +252,11 @@ bool stack_has_unsent(const struct stack *stack)
 static uint64_t without_reserve(uint64_t n)
 {
 	return n - MIN(TCP_RESERVE, n / 4);
+}
+
+int stack_max_fd(uint64_t limit)
+{
+	return (int)MIN(without_reserve(limit), INT_MAX);
 }
 
 static int start_tcpflow(struct stack *stack)
@@ -315,6 +322,7 @@ static int start_splice(struct stack *stack)
 		.key = &stack->key,
 		.max_flows = (uint32_t)MAX(MIN(c->descriptors / 4, SPLICE_FLOWS_MAX), 1),
 		.memory = c->memory / 4,
+		.max_fd = stack_max_fd(c->descriptor_limit),
 		.max_pipes = MIN(c->descriptors / 16, SPLICE_PIPES_MAX),
 	};
 
@@ -340,7 +348,7 @@ static int start_publish(struct stack *stack)
 		.sockets = c->sockets,
 		.key = &stack->key,
 		.max_udp_clients = (uint32_t)MAX(MIN(c->descriptors / 4, UDP_CLIENTS_MAX), 1),
-		.max_fd = (int)MIN(without_reserve(c->descriptor_limit), INT_MAX),
+		.max_fd = stack_max_fd(c->descriptor_limit),
 		.guest6 = guest6,
 		.arg = stack,
 	};

@@ -64,6 +64,9 @@ void stack_done(struct stack *stack);
 void stack_input(
 	struct stack *stack, enum ingress_result kind, uint8_t *frame, struct packet *packet);
 /* Who carries out the rules of published ports. */
+/* Of a limit of descriptors: those from this number on are kept for what must go on when clients
+ * use up the others. */
+int stack_max_fd(uint64_t limit);
 struct forward_backend *stack_publish_backend(struct stack *stack);
 /* An event of one of its descriptors: of TCP, UDP, echo requests, DNS and published ports. */
 void stack_ready(struct stack *stack, struct handle handle, uint32_t events);

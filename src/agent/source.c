@@ -2,6 +2,7 @@
 #include "agent/source.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,15 @@ static void shelf_clear(struct source_shelf *shelf)
 	shelf->is_stocked = false;
 }
 
+/* Returns it, or a negative errno. */
+static int keep_reserve(const struct agent_source *source, int fd)
+{
+	if (fd < source->max_fd)
+		return fd;
+	fd_close(&fd);
+	return -EMFILE;
+}
+
 /* What the agent has refused once is not asked for ahead of need. */
 static void take_stream(void *owner, uint64_t cookie, int fd)
 {
@@ -99,6 +109,7 @@ static void take_stream(void *owner, uint64_t cookie, int fd)
 
 	source->n_asked--;
 	shelf->n_asked--;
+	fd = keep_reserve(source, fd);
 	if (fd < 0 || wish)
 		shelf->is_stocked = fd >= 0;
 	if (wish)
@@ -116,7 +127,7 @@ static void take_other(void *owner, uint64_t cookie, int fd)
 	struct agent_source *source = wish->source;
 
 	source->n_asked--;
-	answer(wish, fd);
+	answer(wish, keep_reserve(source, fd));
 	ask_more(source);
 }
 
@@ -273,6 +284,7 @@ void agent_source_init(struct agent_source *source, struct agent_client *client)
 	*source = (struct agent_source){
 		.source = {.make = source_make, .connect_unix = source_connect_unix},
 		.client = client,
+		.max_fd = INT_MAX,
 		.idle.fire = idle_expire,
 	};
 	list_init(&source->others);

@@ -26,6 +26,7 @@ struct source_shelf {
 struct agent_source {
 	struct socket_source source;
 	struct agent_client *client;
+	int max_fd; /* descriptors from this number on are kept for others: -EMFILE */
 	struct source_shelf shelves[2]; /* TCP over IPv4, over IPv6 */
 	struct list others;             /* wishes of other kinds, not sent yet */
 	struct list asked;              /* and those that were */

@@ -78,7 +78,8 @@ static void print_string(FILE *out, const char *text)
 	}
 	fputc('"', out);
 	for (; *text; text++)
-		fputc(*text < ' ' || *text == '"' || *text == '\\' ? '?' : *text, out);
+		fputc(*text < ' ' || *text > '~' || *text == '"' || *text == '\\' ? '?' : *text,
+			out);
 	fputc('"', out);
 }
 

@@ -74,16 +74,16 @@ static bool takes(const struct run *run, const struct host_datagram *datagram, s
 {
 	size_t size = run->iov[0].iov_len;
 
-	return same_peer(run->first, datagram) && run->n < EGRESS_PIECES_MAX && len &&
-		len <= size && run->iov[run->n - 1].iov_len == size;
+	return (run->first == datagram || same_peer(run->first, datagram)) &&
+		run->n < EGRESS_PIECES_MAX && len && len <= size &&
+		run->iov[run->n - 1].iov_len == size;
 }
 
 void run_end(struct run *run, run_deliver_fn *deliver, void *owner)
 {
 	if (run->first)
 		deliver(owner, run);
-	run->first = NULL;
-	run->n = 0;
+	run_begin(run);
 }
 
 static void add(struct run *run, const struct host_datagram *datagram, size_t at, size_t len,

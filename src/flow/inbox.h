@@ -34,12 +34,18 @@ struct host_datagram *inbox_rooms(struct inbox *inbox, unsigned int n);
 unsigned int inbox_batch(unsigned int asked, unsigned int n);
 
 /* Datagrams of one peer on their way to the container, all as long as the first but for the last,
- * which may be shorter. Zero when new. */
+ * which may be shorter. */
 struct run {
 	const struct host_datagram *first; /* NULL: none yet */
 	struct iovec iov[EGRESS_PIECES_MAX];
 	int n;
 };
+
+static inline void run_begin(struct run *run)
+{
+	run->first = NULL;
+	run->n = 0;
+}
 
 /* The run is to be passed on now; it is empty afterwards. */
 typedef void run_deliver_fn(void *owner, const struct run *run);

@@ -72,6 +72,9 @@ const char *forward_failure_hint(const struct forward_failure *failure)
 	case ENFILE:
 		return "each port takes a descriptor, and RLIMIT_NOFILE allows no more";
 	case EOPNOTSUPP:
+		if (strcmp(failure->field, "path") == 0)
+			return "no tap leads to a unix socket or to the container's loopback, and "
+			       "splice needs the container's namespace";
 		return "not with this --stack, or for this target";
 	case ENOSPC:
 		return "there are as many rules as there can be";

@@ -318,13 +318,15 @@ static void log_failure(const struct forward *forward, const struct set *set, en
 	const struct forward_failure *failure)
 {
 	const char *hint = forward_failure_hint(failure);
-	char text[FORWARD_SPEC_TEXT_MAX], port[8] = "";
+	char text[FORWARD_SPEC_TEXT_MAX], where[32];
 
 	forward_spec_format(&set->specs[failure->index], text);
-	if (failure->port)
-		snprintf(port, sizeof(port), " %u", failure->port);
-	log_line(level, "%s: cannot publish %s (%s%s): %s%s%s",
-		forward->backend->ops->describe(forward->backend), text, failure->field, port,
+	if (failure->port && strcmp(failure->field, "host_port") == 0)
+		snprintf(where, sizeof(where), "port %u", failure->port);
+	else
+		snprintf(where, sizeof(where), "%s", failure->field);
+	log_line(level, "%s: cannot publish %s: %s: %s%s%s",
+		forward->backend->ops->describe(forward->backend), text, where,
 		strerror(-failure->error), hint ? "; " : "", hint ? hint : "");
 }
 

@@ -63,6 +63,7 @@ struct forward_spec {
 	struct ip_addr guest_addr;
 	enum forward_path path;
 	bool lazy;        /* TCP: listens while something in the container does */
+	bool at_start;    /* nobody was there yet to be seen: the guest need not be known */
 	char *host_path;  /* FORWARD_FROM_UNIX, and a passed unix socket's, if it has one */
 	int host_fd;      /* FORWARD_FROM_FD; -1: none */
 	char *guest_path; /* a unix socket of the host instead of the guest's address; NULL: none */

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -301,10 +300,10 @@ static void made(void *owner, uint64_t cookie, int fd)
 	struct lazy *lazy = owner;
 
 	lazy->is_asking = false;
-	if (fd < 0) {
+	if (list_is_empty(&lazy->rules)) {
+		fd_close(&fd);
+	} else if (fd < 0) {
 		go_without(lazy, fd);
-	} else if (list_is_empty(&lazy->rules)) {
-		close(fd);
 	} else {
 		lazy->fd = fd;
 		lazy->family = 0;
@@ -369,6 +368,14 @@ void lazy_free(struct lazy *lazy)
 	free(lazy);
 }
 
+static bool is_guest6(const struct publish_config *config, const struct ip_addr *addr)
+{
+	struct in6_addr guest;
+
+	return addr->family == AF_INET6 && config->guest6 && config->guest6(config->arg, &guest) &&
+		IN6_ARE_ADDR_EQUAL(&addr->in6, &guest);
+}
+
 /* Of the guest's other addresses, and of those behind it, nobody knows here whether they are the
  * namespace's: those rules always listen. */
 bool lazy_is_for(const struct lazy *lazy, const struct published *published)
@@ -380,7 +387,8 @@ bool lazy_is_for(const struct lazy *lazy, const struct published *published)
 	if (!spec->lazy || lazy->is_gone || !forward_spec_can_be_lazy(spec))
 		return false;
 	return published_has_default_guest(published) || publish_is_loopback(&spec->guest_addr) ||
-		(spec->guest_addr.family == AF_INET && v4.s_addr == policy->guest.s_addr);
+		(spec->guest_addr.family == AF_INET && v4.s_addr == policy->guest.s_addr) ||
+		is_guest6(&published->publish->config, &spec->guest_addr);
 }
 
 void lazy_add(struct lazy *lazy, struct published *published)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/unix_listener.h"
 #include "base/util.h"
 #include "publish/internal.h"
 
@@ -118,13 +119,25 @@ static int check_ports(const struct forward_spec *spec, struct forward_failure *
 	return 0;
 }
 
+/* Of a guest that is not named, with what is known now. */
+static int check_default(const struct published *published, struct forward_failure *failure)
+{
+	const struct publish_config *config = &published->publish->config;
+	struct ip_addr guest;
+
+	if (published_guest(published, published->family, &guest))
+		return 0;
+	if (published->rule->spec.at_start && config->policy->ipv6 && config->guest6)
+		return 0;
+	return wrong(failure, "guest_addr", -EADDRNOTAVAIL);
+}
+
 /* The namespace's own loopback is out of the link's reach, and so is a unix socket. */
 static int check_guest(const struct published *published, struct forward_failure *failure)
 {
 	const struct forward_spec *spec = &published->rule->spec;
 	const struct publish_config *config = &published->publish->config;
 	const bool is_loopback = publish_is_loopback(&spec->guest_addr);
-	struct ip_addr guest;
 
 	if (spec->path == FORWARD_SPLICE && !config->splice)
 		return wrong(failure, "path", -EOPNOTSUPP);
@@ -136,10 +149,11 @@ static int check_guest(const struct published *published, struct forward_failure
 		return wrong(failure, "guest_addr", -EOPNOTSUPP);
 	if (spec->guest_path || is_loopback)
 		return 0;
-	if (!published_guest(published, published->family, &guest) ||
-		(guest.family == AF_INET6 && !config->policy->ipv6))
+	if (published_has_default_guest(published))
+		return check_default(published, failure);
+	if (spec->guest_addr.family == AF_INET6 && !config->policy->ipv6)
 		return wrong(failure, "guest_addr", -EADDRNOTAVAIL);
-	return ip_addr_is_unicast(&guest) ? 0 : wrong(failure, "guest_addr", -EINVAL);
+	return ip_addr_is_unicast(&spec->guest_addr) ? 0 : wrong(failure, "guest_addr", -EINVAL);
 }
 
 static bool is_wanted_kind(const struct host_socket *socket, enum forward_proto proto)
@@ -244,6 +258,14 @@ static void publish_unbind(
 	published_free(published);
 }
 
+static bool knows_guest(const struct published *published)
+{
+	struct ip_addr guest;
+
+	return published->rule->spec.guest_path ||
+		published_guest(published, published->family, &guest);
+}
+
 static void publish_status(struct forward_backend *backend, const struct forward_rule *rule,
 	struct forward_status *ret)
 {
@@ -259,6 +281,10 @@ static void publish_status(struct forward_backend *backend, const struct forward
 		publish_udp_status(published, ret);
 	else
 		publish_tcp_status(published, ret);
+	if (!knows_guest(published)) {
+		ret->state = FORWARD_FAILED;
+		ret->error = EADDRNOTAVAIL;
+	}
 }
 
 static const char *publish_describe(struct forward_backend *backend)
@@ -276,6 +302,20 @@ static const struct forward_backend_ops publish_ops = {
 struct forward_backend *publish_backend(struct publish *publish)
 {
 	return &publish->backend;
+}
+
+size_t publish_folders(const struct publish *publish, int *ret_fds, size_t max)
+{
+	size_t n = 0;
+
+	for (struct list *link = publish->rules.next; link != &publish->rules && n < max;
+		link = link->next) {
+		const struct published *published = container_of(link, struct published, link);
+
+		if (published->unix_listener)
+			ret_fds[n++] = published->unix_listener->folder_fd;
+	}
+	return n;
 }
 
 /* ---- life, and what comes from the loop ---- */

@@ -48,6 +48,10 @@ struct publish *publish_new(const struct publish_config *config);
 void publish_free(struct publish *publish);
 struct forward_backend *publish_backend(struct publish *publish);
 
+/* The descriptors of the folders in which sockets of rules have their names, which are unlinked at
+ * the end: up to `max`; returns how many. */
+size_t publish_folders(const struct publish *publish, int *ret_fds, size_t max);
+
 /* HANDLE_PUBLISH, HANDLE_PUBLISH_UDP. `events` are epoll's. */
 void publish_ready(struct publish *publish, struct handle handle, uint32_t events);
 /* A datagram of the container (or a run of them, by its virtio-net header in front of `frame`).

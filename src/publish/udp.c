@@ -222,12 +222,13 @@ static void receive_from(struct publish_udp *udp, struct udp_end *end)
 	struct host_datagram *in = inbox_rooms(&udp->inbox, asked);
 	run_deliver_fn *deliver = end->is_client ? deliver_to_client : deliver_to_container;
 	void *owner = end->is_client ? (void *)client_of_end(end) : (void *)end;
-	struct run run = {.first = NULL};
+	struct run run;
 	int n = receive(udp, end, in, (int)asked);
 
 	end->batch = inbox_batch(asked, (unsigned int)n);
 	if ((unsigned int)n == asked)
 		list_append(&udp->ready, &end->ready);
+	run_begin(&run);
 	for (int i = 0; i < n; i++)
 		run_add(&run, &in[i], deliver, owner);
 	run_end(&run, deliver, owner);

@@ -335,6 +335,9 @@ void udp_client_close(struct udp_client *client)
 
 	if (client->end.dgram.fd >= 0) {
 		publish_udp_send_all(udp);
+		/* What was sent may have failed so that it was closed. */
+		if (!client->usage)
+			return;
 		host->ops->dgram_close(host, &client->end.dgram);
 	}
 	drop_queue(client);

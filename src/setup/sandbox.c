@@ -116,7 +116,7 @@ static int enter_landlock(const struct sandbox_plan *plan, enum sandbox_wish wis
 	if (wish == SANDBOX_NO)
 		return 0;
 	if (!feature_in(plan->disabled_features, FEATURE_LANDLOCK))
-		r = sandbox_landlock_enter(plan->keep_folder, &step);
+		r = sandbox_landlock_enter(plan, &step);
 	return r ? refused(wish, r, "Landlock", step) : 0;
 }
 

@@ -27,7 +27,9 @@ struct sandbox_plan {
 	bool slirp4netns_role;          /* keeps CAP_NET_BIND_SERVICE with an empty root */
 	bool same_userns; /* the container's root lives in our user namespace: not dumpable */
 	int keep_folder;  /* O_PATH, the API socket's: Landlock must allow unlinking there; or -1 */
-	bool captures;    /* to files, which are emptied now and then (--pcap) */
+	const int *more_folders; /* those of other sockets of ours: as keep_folder */
+	size_t n_more_folders;
+	bool captures; /* to files, which are emptied now and then (--pcap) */
 	/* Guests of published ports may be unix sockets, to which the agent connects. */
 	bool unix_guests;
 	int target_userns; /* joined only if the host forbids new user namespaces; or -1 */

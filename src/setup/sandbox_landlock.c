@@ -99,7 +99,7 @@ static int allow_resolv_conf(int ruleset)
 	return slash ? allow_reading(ruleset, path, ACCESS_READ_FILE) : 0;
 }
 
-static int allow_all(int ruleset, int keep_folder)
+static int allow_all(int ruleset, const struct sandbox_plan *plan)
 {
 	int r;
 
@@ -108,12 +108,14 @@ static int allow_all(int ruleset, int keep_folder)
 		r = allow_reading(ruleset, "/run", ACCESS_READ_FILE | ACCESS_READ_DIR);
 	if (!r)
 		r = allow_resolv_conf(ruleset);
-	if (!r && keep_folder >= 0)
-		r = allow(ruleset, keep_folder, ACCESS_REMOVE_FILE);
+	if (!r && plan->keep_folder >= 0)
+		r = allow(ruleset, plan->keep_folder, ACCESS_REMOVE_FILE);
+	for (size_t i = 0; !r && i < plan->n_more_folders; i++)
+		r = allow(ruleset, plan->more_folders[i], ACCESS_REMOVE_FILE);
 	return r;
 }
 
-int sandbox_landlock_enter(int keep_folder, const char **ret_step)
+int sandbox_landlock_enter(const struct sandbox_plan *plan, const char **ret_step)
 {
 	cleanup_fd int ruleset = -1;
 	long version;
@@ -128,7 +130,7 @@ int sandbox_landlock_enter(int keep_folder, const char **ret_step)
 	if (ruleset < 0)
 		return ruleset;
 	*ret_step = "except the folders that are needed";
-	r = allow_all(ruleset, keep_folder);
+	r = allow_all(ruleset, plan);
 	if (r < 0)
 		return r;
 	*ret_step = "restrict this process";

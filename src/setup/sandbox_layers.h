@@ -28,8 +28,9 @@ void sandbox_caps_look(struct sandbox_state *state);
 int sandbox_caps_drop(bool keep_port_cap, const char **ret_step);
 
 /* Moves to a root that holds etc and run, read-only, and nothing else. Sets root_is_empty and
- * joined_target. plan->keep_folder keeps its number and its folder, but from then on cannot be
- * left by "..". After a failure the old root is still there, in a mount namespace of our own. */
+ * joined_target. plan->keep_folder, and more_folders, keep their numbers and their folders, but
+ * from then on cannot be left by "..". After a failure the old root is still there, in a mount
+ * namespace of our own. */
 int sandbox_root_enter(
 	const struct sandbox_plan *plan, struct sandbox_state *state, const char **ret_step);
 
@@ -38,8 +39,8 @@ int sandbox_root_enter(
 void sandbox_find_resolv_conf(char *buf);
 
 /* File access by path: reading below /etc and /run and in the folder of resolv.conf's target;
- * removing files in `keep_folder` (-1: none). Sets NO_NEW_PRIVS, which it needs. */
-int sandbox_landlock_enter(int keep_folder, const char **ret_step);
+ * removing files in plan->keep_folder and more_folders. Sets NO_NEW_PRIVS, which it needs. */
+int sandbox_landlock_enter(const struct sandbox_plan *plan, const char **ret_step);
 
 /* Loads the list of sandbox_rules.c for one process (RULE_RELAY or RULE_AGENT), and the handler
  * that counts what it refuses. */

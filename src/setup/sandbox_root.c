@@ -299,6 +299,8 @@ int sandbox_root_enter(
 	r = enter_namespaces(&builder, plan, state);
 	if (!r) {
 		confine_folder(plan->keep_folder);
+		for (size_t i = 0; i < plan->n_more_folders; i++)
+			confine_folder(plan->more_folders[i]);
 		sandbox_find_resolv_conf(builder.resolv_conf);
 		if (builder.resolv_conf[0])
 			builder.resolv_conf_fd = open(builder.resolv_conf, O_PATH | O_CLOEXEC);

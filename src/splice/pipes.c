@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,9 +17,10 @@ static const uint32_t sizes[] = {1024 * 1024, 256 * 1024, 64 * 1024};
 #define IDLE_NS  (2 * NS_PER_SEC)
 #define RETRY_NS (100 * NS_PER_MS)
 
-void pipe_pool_init(struct pipe_pool *pool, uint64_t max_pipes, uint32_t size)
+void pipe_pool_init(struct pipe_pool *pool, uint64_t max_pipes, uint32_t size, int max_fd)
 {
-	*pool = (struct pipe_pool){.max_pipes = max_pipes, .size = size};
+	*pool = (struct pipe_pool){
+		.max_pipes = max_pipes, .size = size, .max_fd = max_fd ? max_fd : INT_MAX};
 	list_init(&pool->free);
 	list_init(&pool->stuck);
 }
@@ -65,7 +67,8 @@ static struct pipe *pipe_open(struct pipe_pool *pool)
 	pipe->out = fds[0];
 	pipe->in = fds[1];
 	pool->n_pipes++;
-	pipe->size = grow(pipe->in, pool->size);
+	if (MAX(fds[0], fds[1]) < pool->max_fd)
+		pipe->size = grow(pipe->in, pool->size);
 	if (pipe->size)
 		return pipe;
 	pipe_close(pool, pipe);

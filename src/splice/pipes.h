@@ -29,11 +29,12 @@ struct pipe_pool {
 	struct list stuck;
 	uint64_t n_pipes, max_pipes;
 	uint32_t size;
+	int max_fd;
 	int64_t retry_ns; /* there were none to be had: not before then again */
 };
 
-/* `size` in bytes, 0: the best. */
-void pipe_pool_init(struct pipe_pool *pool, uint64_t max_pipes, uint32_t size);
+/* `size` in bytes, 0: the best. Descriptors are below `max_fd`, 0: any. */
+void pipe_pool_init(struct pipe_pool *pool, uint64_t max_pipes, uint32_t size, int max_fd);
 /* All pipes must be free. */
 void pipe_pool_done(struct pipe_pool *pool);
 

@@ -199,6 +199,9 @@ static void take_socket(void *owner, uint64_t cookie, int fd)
 	}
 	if (fd >= 0) {
 		flow->near.fd = fd;
+		flow->dial_error = 0;
+		timer_arm(&splice->config.loop->timers, &flow->deadline,
+			splice->config.loop->now_ns + SPLICE_DIAL_NS);
 		r = dial(flow);
 	}
 	if (r < 0)
@@ -409,13 +412,38 @@ static bool way_has_unsent(const struct way *way)
 	return way_has_bytes(way) || (way->from->readable && !way->ended);
 }
 
+static bool flow_has_unsent(const struct splice_flow *flow)
+{
+	return flow->state == SPLICE_OPEN &&
+		(way_has_unsent(&flow->in) || way_has_unsent(&flow->out));
+}
+
 bool splice_has_unsent(const struct splice *splice)
 {
 	for (struct splice_flow *flow = first(splice); flow; flow = after(splice, flow))
-		if (flow->state == SPLICE_OPEN &&
-			(way_has_unsent(&flow->in) || way_has_unsent(&flow->out)))
+		if (flow_has_unsent(flow))
 			return true;
 	return false;
+}
+
+/* A client who was not let in yet has no connection that could have ended. */
+static void leave(struct splice_flow *flow)
+{
+	if (flow->state == SPLICE_OPEN)
+		flow_close(flow);
+	else
+		flow_reset(flow);
+}
+
+void splice_stop(struct splice *splice)
+{
+	struct splice_flow *flow, *next;
+
+	for (flow = first(splice); flow; flow = next) {
+		next = after(splice, flow);
+		if (!flow_has_unsent(flow))
+			leave(flow);
+	}
 }
 
 struct splice *splice_new(const struct splice_config *config)
@@ -427,7 +455,7 @@ struct splice *splice_new(const struct splice_config *config)
 	splice->config = *config;
 	splice->tick.fire = tick;
 	list_init(&splice->active);
-	pipe_pool_init(&splice->pipes, config->max_pipes, config->pipe_size);
+	pipe_pool_init(&splice->pipes, config->max_pipes, config->pipe_size, config->max_fd);
 	if (flow_table_init(
 		    &splice->table, sizeof(struct splice_flow), config->max_flows, config->key) < 0)
 		goto fail_table;
@@ -449,7 +477,7 @@ void splice_free(struct splice *splice)
 	if (!splice)
 		return;
 	while ((flow = first(splice)))
-		flow_close(flow);
+		leave(flow);
 	timer_cancel(&splice->config.loop->timers, &splice->tick);
 	pipe_pool_done(&splice->pipes);
 	buffer_pool_done(&splice->memory);

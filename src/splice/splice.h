@@ -50,6 +50,7 @@ struct splice_config {
 	const struct siphash_key *key;
 	uint32_t max_flows;
 	size_t memory;      /* for what pipes were drained of, bytes */
+	int max_fd;         /* descriptors of pipes are below; 0: any */
 	uint64_t max_pipes; /* 0: bulk goes by recv(2) and send(2), too */
 	uint32_t pipe_size; /* bytes; 0: what is best, as far as the user's limits allow */
 };
@@ -58,7 +59,9 @@ struct splice;
 
 /* NULL without memory. `config` is copied, what it points to stays its owner's. */
 struct splice *splice_new(const struct splice_config *config);
-/* Closes what is left: what was sent still arrives. NULL is nothing. */
+/* The end is near: connections without bytes on their way are closed, dials are resets. */
+void splice_stop(struct splice *splice);
+/* Closes what is left: what was sent still arrives. Dials are resets. NULL is nothing. */
 void splice_free(struct splice *splice);
 
 /* The client's descriptor is the flow's when 0 is returned; else -EMFILE or -ENOMEM: no room. */

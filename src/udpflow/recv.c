@@ -43,9 +43,10 @@ void udp_receive(struct udp_flow *flow)
 	struct udpflow *udpflow = flow->owner;
 	unsigned int asked = flow->batch = MAX(flow->batch, INBOX_BATCH_MIN);
 	struct host_datagram *in = inbox_rooms(&udpflow->inbox, asked);
-	struct run run = {.first = NULL};
+	struct run run;
 	int n = receive(flow, in, (int)asked);
 
+	run_begin(&run);
 	for (int i = 0; i < n; i++)
 		run_add(&run, &in[i], deliver, flow);
 	run_end(&run, deliver, flow);

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from harness.ns import HOST4, HOST6, listener
+from harness.traffic import connect_errno
 from harness.util import wait_readable
 
 pytestmark = pytest.mark.dad
@@ -18,11 +19,7 @@ def dial(container, address, port):
     """The error number of a TCP connection, 0 when it was made."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with container.socket(family) as sock:
-        try:
-            sock.connect((address, port))
-        except OSError as error:
-            return error.errno
-        return 0
+        return connect_errno(sock, (address, port))
 
 
 def peer_seen(container, server, address, port):
@@ -113,7 +110,7 @@ def test_outbound_addr6(host, container, helper, by):
 
 
 def test_client_address_is_kept_on_published_ports(host, container, helper):
-    one = helper()
+    one = helper("--forward-path=tap")
     for address, seen in (("127.0.0.1", "10.0.2.2"), (HOST4, HOST4)):
         with listener(container, "0.0.0.0") as (server, guest_port):
             with listener(host.user, "0.0.0.0") as (_, port):

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from harness.ns import HOST4, HOST6, Held, listener
-from harness.traffic import MIB, connected, recv_counters, send_counters
+from harness.traffic import MIB, connect_errno, connected, recv_counters, send_counters
 from harness.util import DEADLINE, Thread, until
 
 FAMILIES = {"ipv4": ("127.0.0.1", "10.0.2.2"), "ipv6": ("::1", "fd00::2")}
@@ -273,12 +273,10 @@ FAILURES = {
 def connect_error(sock, address):
     with sock:
         try:
-            sock.connect((address, 9))
+            error = connect_errno(sock, (address, 9))
         except TimeoutError:
             return "silence"
-        except OSError as error:
-            return name_of(error.errno)
-    return "connected"
+    return name_of(error) if error else "connected"
 
 
 def connect_errors(world, addresses):

@@ -8,14 +8,15 @@ What the server sees of its client is in Cell.seen(), and compared for each conn
     splice   the container's own     the container's own               the container's own
     auto     as splice               as tap                            as tap
 """
+import contextlib
 import socket
 
 import pytest
 
 from harness.published import Cell, fill, is_refused, is_reset, place_of, reset
-from harness.traffic import MIB, echo_udp, recv_counters, send_counters, stream
+from harness.traffic import MIB, echo_udp, recv_counters, send_counters, stream, transfer
 from harness.udp import SIX, body
-from harness.util import Thread, until, wait_readable
+from harness.util import DEADLINE, Thread, until, wait_readable
 
 pytestmark = pytest.mark.relay_only  # libslirp forwards in its own way
 
@@ -195,11 +196,29 @@ def test_nobody_there(cell):
             assert server.recv(100) in (b"x", b"again")
 
 
+@pytest.mark.parametrize("n_clients", [1, 5])
+def test_burst_of_new_clients(cell, n_clients):
+    """The way of each is not there yet when its datagrams come. No two of them make a run."""
+    n = 100
+    with cell.datagrams() as (client, server), contextlib.ExitStack() as stack:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        clients = [stack.enter_context(cell.family.socket(cell.world, cell.address))
+                   for _ in range(n_clients)]
+        for one in clients:
+            one.connect(client.getpeername())
+        for one in clients:
+            for number in range(n):
+                one.send(body(number, 4 + number))
+        came = {}
+        for _ in range(n * n_clients):
+            data, name = server.recvfrom(200)
+            came.setdefault(name, []).append(data)
+        assert list(came.values()) == [[body(number, 4 + number) for number in range(n)]] * n_clients
+
+
 def test_server_that_is_silent(cell):
     """What it did not answer has come, and what it says later comes, too."""
     with cell.datagrams() as (client, server):
-        client.send(b"first")  # until it is through, only a few others are kept
-        assert server.recv(200) == b"first"
         for number in range(100):
             client.send(body(number, 100))
         for number in range(100):
@@ -243,6 +262,68 @@ def test_clients_are_told_apart(cell):
         for number, one in enumerate(clients):
             assert one.recv(100) == b"-%d" % number
             one.close()
+
+
+# --- the container as its own client
+
+def hairpin(place, path, family, via):
+    """(cell, the address by which the container speaks to its own published ports)"""
+    one = Cell(place, path, family, "local" if via == "gateway" else "other")
+    return one, one.family.gateway if via == "gateway" else one.dialled
+
+
+hairpins = pytest.mark.parametrize("path,family,via", [
+    (path, family, via) for path in ("auto", "splice", "tap") for family in ("ipv4", "ipv6")
+    for via in ("gateway", "address")])
+
+
+@hairpins
+def test_hairpin(place, path, family, via):
+    """Over the gateway it is a client at the host's loopback, else one at the host's address."""
+    one, address = hairpin(place, path, family, via)
+    with one.served() as (server, port), place.container.socket(one.family.family) as near:
+        near.connect((address, port))
+        far, name = server.accept()
+        with far:
+            far.settimeout(DEADLINE)
+            assert name[0] == one.seen(None)[0]
+            transfer(near, far, MIB)
+
+
+@hairpins
+def test_hairpin_refused(place, path, family, via):
+    one, address = hairpin(place, path, family, via)
+    with one.served() as (server, port), place.container.socket(one.family.family) as near:
+        server.close()
+
+        def dial():
+            near.connect((address, port))
+            return near
+        assert is_refused(dial)
+
+
+@hairpins
+def test_hairpin_of_datagrams(place, path, family, via):
+    """Two clients at once, and the server as a client of itself."""
+    one, address = hairpin(place, path, family, via)
+    with one.family.socket(place.container, one.family.any) as server, \
+            one.family.socket(place.container) as client, \
+            one.family.socket(place.container) as other:
+        with place.published(one.family, server.getsockname()[1], "udp", path=path) as port:
+            for size in (4, 0, 1472, 1473, 30000) * 2:
+                for near in (client, other):
+                    near.sendto(body(size, size), (address, port))
+                    data, name = server.recvfrom(65536)
+                    assert data == body(size, size) and name[0] == one.seen(None)[0]
+                    server.sendto(data[::-1], name)
+                    data, name = near.recvfrom(65536)
+                    assert data == body(size, size)[::-1] and name[:2] == (address, port)
+            server.sendto(b"to myself", (address, port))
+            data, name = server.recvfrom(100)
+            assert data == b"to myself"
+            server.sendto(b"from myself", name)
+            data, name = server.recvfrom(100)
+            assert data == b"from myself" and name[:2] == (address, port)
 
 
 # --- afterwards

@@ -406,3 +406,34 @@ def test_guest6_is_one_of_the_containers(container, helper):
     """What these tests take for the container's address is its own."""
     helper("--enable-ipv6")
     assert guest6_of(container) in container.configured()
+
+
+# --- the end
+
+def test_bytes_on_their_way_at_the_end(place):
+    """What clients were told has arrived is passed on, more than one look of the helper's finds,
+    and every server sees the end."""
+    with listener(place.container, "0.0.0.0") as (server, guest_port), contextlib.ExitStack() as stack:
+        server.settimeout(DEADLINE)
+        port = free_port(place.host.user)
+        place.helper.forward(guest_port, port, path="splice")
+        pairs = []
+        for number in range(200):
+            near = stack.enter_context(dial(place.host, port))
+            far = stack.enter_context(server.accept()[0])
+            far.settimeout(DEADLINE)
+            exchange(near, far)
+            pairs.append((near, far))
+        place.helper.process.send_signal(signal.SIGSTOP)
+        place.helper.hang_up()
+        for number, (near, _) in enumerate(pairs):
+            if number % 2:
+                near.sendall(b"x" * 20000)
+                near.shutdown(socket.SHUT_WR)
+        place.helper.process.send_signal(signal.SIGCONT)
+        for number, (_, far) in enumerate(pairs):
+            got = b""
+            while data := far.recv(65536):
+                got += data
+            assert len(got) == (20000 if number % 2 else 0)
+        place.helper.check_end([])

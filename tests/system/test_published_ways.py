@@ -12,9 +12,9 @@ import pytest
 
 from harness.helper import HelperFailed, read_all, run_binary
 from harness.ns import listener
-from harness.published import GUEST4, entry_of, is_refused, wait_entry
+from harness.published import GUEST4, entry_of, guest6_of, is_refused, wait_entry
 from harness.traffic import echo_udp, free_port, transfer
-from harness.udp import FOUR
+from harness.udp import FOUR, SIX
 from harness.util import DEADLINE, Thread, until
 
 pytestmark = pytest.mark.relay_only
@@ -85,6 +85,40 @@ def test_forward_path(host, container, helper, path, seen):
         assert [entry["path"] for entry in one.api("list_hostfwd")["entries"]] == [path, path]
 
 
+@pytest.mark.dad
+def test_publish_for_ipv6(host, container, helper):
+    """The container has no address of IPv6 yet when the rule is made, and is found later."""
+    port, both = free_port(host.user), free_port(host.user)
+    udp = free_port(host.user, socket.SOCK_DGRAM)
+    with listener(container, "::") as (server, guest_port), SIX.socket(container, "::") as datagrams:
+        one = helper("--enable-ipv6", "-p", f"[::1]:{port}:{guest_port}", "-p", f"*:{both}:{guest_port}",
+                     "-p", f"[::1]:{udp}:{datagrams.getsockname()[1]}/udp", configure=False)
+        wait_entry(one, 1, "nobody was seen", state="failed", errno="EADDRNOTAVAIL", guest_addr="")
+        wait_entry(one, 3, "nobody was seen", state="failed", errno="EADDRNOTAVAIL")
+        assert is_refused(lambda: connect(host.user, port, "::1"))
+        container.shell("ip link set lo up; ip link set tap0 up")
+        container.wait_ipv6()
+        for rule in (1, 2, 3):
+            wait_entry(one, rule, "the container was seen", state="listening")
+        serves(connect(host.user, port, "::1"), server)
+        serves(connect(host.user, both, "::1"), server)
+        with SIX.socket(host.user) as client:
+            echo = Thread(echo_udp, datagrams, 1)
+            client.sendto(b"hello", ("::1", udp))
+            assert client.recv(10) == b"hello"
+            echo.result()
+
+
+def test_publish_for_ipv6_without_it(helper):
+    """There will be no such address."""
+    with pytest.raises(HelperFailed) as caught:
+        helper("-p", "[::1]:8080:80")
+    one = caught.value.helper
+    assert one.process.returncode == 1
+    lines = one.stderr().splitlines()
+    assert len(lines) == 1 and "guest_addr" in lines[0], lines
+
+
 @pytest.mark.parametrize("rule", [
     "", "x", "0", "70000", "80:", ":80", "80:70000", "80-70", "80-90:1-5", "127.0.0.1", "80/sctp",
     "[::1:80", "1.2.3:80", "80:81:82", "1.2.3.4.5:80", "80/", "80/tcp/udp", "::1:80", "127.0.0.1:80/tcp6",
@@ -149,6 +183,34 @@ def test_unix_socket_of_the_host(host, container, helper, options):
         assert one.api("remove_hostfwd", id=entry["id"]) == {"return": {}}
         with socket.socket(socket.AF_UNIX) as client, pytest.raises(OSError):
             client.connect(path)
+
+
+def test_large_set(host, helper):
+    """The C library's qsort(3) asks how much memory there is when there is much to sort."""
+    one = helper()
+    first = free_row(host.user, 500)
+    rules = [{"proto": "tcp", "host_addr": "127.0.0.1", "host_port": port, "guest_port": 80}
+             for port in reversed(range(first, first + 500))]
+    assert one.api("add_hostfwd", rules=rules)["return"]["ids"] == list(range(1, 501))
+    assert one.counters()["syscalls_refused"] == 0, one.stderr()
+
+
+@pytest.mark.parametrize("options", [
+    [], ["--sandbox=off"], ["--disable-feature=landlock"], ["--disable-feature=empty-root"],
+    ["--enable-sandbox", "--enable-seccomp"]],
+    ids=["plain", "off", "no-landlock", "no-root", "sandbox"])
+@pytest.mark.parametrize("api", [True, False], ids=["api", "alone"])
+def test_unix_sockets_are_gone_at_the_end(host, helper, options, api):
+    """Those that are there then, wherever they lie."""
+    folders = [host.path("one"), host.path("two")]
+    for folder in folders:
+        os.mkdir(folder)
+        host.own(folder)
+    paths = [f"{folder}/{name}.sock" for folder in folders for name in "ab"]
+    one = helper(*(word for path in paths for word in ("-p", f"unix:{path}:80")), *options, api=api)
+    assert all(os.path.lexists(path) for path in paths)
+    one.stop()
+    assert [path for path in paths if os.path.lexists(path)] == []
 
 
 @pytest.mark.parametrize("options", [[], ["--enable-sandbox", "--enable-seccomp"]],
@@ -420,6 +482,24 @@ def test_lazy_is_about_others_than_loopback(host, container, helper):
         assert marker
         with listener(container, GUEST4, guest_port):
             wait_entry(one, rule, "it listens", state="listening")
+
+
+@pytest.mark.dad
+def test_lazy_for_ipv6(host, container, helper):
+    """Whether the container's own address is named or not."""
+    one = helper("--enable-ipv6", "--lazy-listen")
+    guest = guest6_of(container)
+    port = free_port(container)
+    ports = {named: free_port(host.user) for named in ("", guest)}
+    rules = {named: one.forward(port, ports[named], "tcp6", guest_addr=named) for named in ports}
+    for rule in rules.values():
+        wait_entry(one, rule, "nobody listens", state="waiting")
+    with listener(container, "::", port) as (server, _):
+        for named, rule in rules.items():
+            wait_entry(one, rule, "somebody listens", state="listening")
+            serves(connect(host.user, ports[named], "::1"), server)
+    for rule in rules.values():
+        wait_entry(one, rule, "nobody listens again", state="waiting")
 
 
 def test_lazy_range(host, container, helper):

@@ -272,6 +272,29 @@ static int wish_path(struct fixture *f, const char *path)
 	return fds[0];
 }
 
+/* What is kept for others is neither a stock's nor a client's. */
+static void test_reserve(void)
+{
+	struct fixture f;
+
+	set_up(&f, false, NULL);
+	f.source.max_fd = 0;
+	for (uint64_t i = 0; i < 3; i++) {
+		wish(&f, i ? AF_INET : AF_INET6, i == 2 ? SOCK_DGRAM : SOCK_STREAM, i);
+		turn_until_answers(&f, (int)i + 1);
+		g_assert_cmpint(fds[i], ==, -EMFILE);
+	}
+	while (f.source.n_asked)
+		g_assert_cmpint(loop_turn(&f.relay.loop, CLOCK_NEVER, dispatch, &f.relay), >=, 0);
+	g_assert_cmpuint(f.source.shelves[0].n_fds, ==, 0);
+	f.source.max_fd = INT_MAX;
+	forget();
+	wish(&f, AF_INET, SOCK_STREAM, 0);
+	turn_until_answers(&f, 1);
+	expect_socket(fds[0], AF_INET, SOCK_STREAM);
+	tear_down(&f);
+}
+
 static void test_unix(void)
 {
 	g_autofree char *folder = g_dir_make_tmp("nh-source-XXXXXX", NULL);
@@ -324,6 +347,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/agent-source/agent-is-gone", test_agent_is_gone);
 	g_test_add_func("/agent-source/agent-leaves-a-stock", test_agent_leaves_a_stock);
 	g_test_add_func("/agent-source/refusal", test_refusal);
+	g_test_add_func("/agent-source/reserve", test_reserve);
 	g_test_add_func("/agent-source/unix", test_unix);
 	return g_test_run();
 }

@@ -252,6 +252,49 @@ static void test_source_timeout(void)
 	bench_done(&b);
 }
 
+/* The time that the agent took is not the container's. */
+static void test_slow_source(void)
+{
+	struct bench b;
+	int client, queued;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	g_assert_cmpint(listen(b.service, 0), ==, 0);
+	queued = connect_to(b.service);
+	b.mode = SOURCE_WAITS;
+	client = bench_arrive(&b);
+	g_assert_cmpint(send(client, "early", 5, 0), ==, 5);
+	bench_settle(&b);
+	b.loop.now_ns += SPLICE_DIAL_NS;
+	/* Both in one turn. */
+	timer_heap_expire(&b.loop.timers, b.loop.now_ns);
+	source_answer_late(&b, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	splice_finish(b.splice);
+	g_assert_cmpint(b.n_fell_back, ==, 0);
+	bench_pass(&b, SPLICE_DIAL_NS);
+	expect_fall_back(&b, client, -ETIMEDOUT);
+	close(queued);
+	close(client);
+	bench_done(&b);
+}
+
+/* Who was not let in yet has no connection that could have ended. */
+static void test_stop_dialling(void)
+{
+	struct bench b;
+	int client;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	b.mode = SOURCE_WAITS;
+	client = bench_arrive(&b);
+	bench_settle(&b);
+	splice_stop(b.splice);
+	expect_reset(&b, client);
+	source_answer_late(&b, -EPIPE);
+	close(client);
+	bench_done(&b);
+}
+
 static void no_route(void *arg)
 {
 	struct bench b;
@@ -352,6 +395,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/splice-dial/forget", test_forget);
 	g_test_add_func("/splice-dial/timeout", test_timeout);
 	g_test_add_func("/splice-dial/source-timeout", test_source_timeout);
+	g_test_add_func("/splice-dial/slow-source", test_slow_source);
+	g_test_add_func("/splice-dial/stop", test_stop_dialling);
 	g_test_add_func("/splice-dial/no-route", test_no_route);
 	g_test_add_func("/splice-dial/client-resets", test_client_resets);
 	g_test_add_func("/splice-dial/too-many", test_too_many);

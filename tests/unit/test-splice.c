@@ -337,6 +337,33 @@ static void test_reset_all(void)
 	bench_done(&b);
 }
 
+/* Near the end those go first that have nothing to say any more. */
+static void test_stop(void)
+{
+	struct bench b;
+	struct pair idle, busy;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	idle = bench_connect(&b);
+	busy = bench_connect(&b);
+	g_assert_cmpint(send(busy.client, "last", 4, 0), ==, 4);
+	while (!splice_has_unsent(b.splice))
+		g_assert_cmpint(loop_turn(&b.loop, CLOCK_NEVER, bench_dispatch, &b), >=, 0);
+	splice_stop(b.splice);
+	expect_end(&b, idle.client);
+	expect_end(&b, idle.server);
+	expect_text(&b, busy.server, "last");
+	expect_open(&b, busy.server);
+	splice_stop(b.splice);
+	expect_end(&b, busy.client);
+	expect_end(&b, busy.server);
+	fd_close(&idle.client);
+	fd_close(&idle.server);
+	fd_close(&busy.client);
+	fd_close(&busy.server);
+	bench_done(&b);
+}
+
 /* Closing gives both an end, after what they were sent. */
 static void test_free(void)
 {
@@ -391,6 +418,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/splice/early-answer", test_early_answer);
 	g_test_add_func("/splice/closed-peer", test_closed_peer);
 	g_test_add_func("/splice/reset-all", test_reset_all);
+	g_test_add_func("/splice/stop", test_stop);
 	g_test_add_func("/splice/free", test_free);
 	return g_test_run();
 }

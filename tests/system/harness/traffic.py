@@ -149,6 +149,19 @@ def outbound(container, host, n_bytes=MIB, listen_address="127.0.0.1", dial_addr
         transfer(near, far, n_bytes)
 
 
+def connect_errno(sock, address):
+    """0 when it is connected. Linux wakes who waits a moment before the error can be read, and
+    Python then takes the socket for connected."""
+    try:
+        sock.connect(address)
+        sock.getpeername()
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or error.errno
+    return 0
+
+
 def free_port(world, kind=socket.SOCK_STREAM):
     """A port that nothing in this world's network uses just now."""
     with world.socket(socket.AF_INET, kind) as sock:

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rounds of benchmarks/run: groups of rows, their order, the time that is left, and what became of it."""
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+
+import udp_rows
+from common import SERVER_PORTS, Container, Host, is_root
+from links import Veth, VethLink
+from rows import Loads, keep_awake, measure, order_of
+
+OVERHEAD_S = 0.5  # of a measurement, besides its seconds: a container, a helper, a server
+
+
+class Progress:
+    """A bar with the time left on a terminal, else one line for each round of a group."""
+
+    def __init__(self, stream, clock=time.monotonic):
+        self.stream, self.clock, self.begin = stream, clock, clock()
+        self.is_terminal = stream.isatty()
+        self.last, self.label = "", ""
+
+    def bar(self, left_s, text):
+        done_s = self.clock() - self.begin
+        share = done_s / (done_s + left_s) if done_s + left_s else 1
+        filled = int(share * 20)
+        minutes, seconds = divmod(int(left_s), 60)
+        return f"[{'#' * filled}{'.' * (20 - filled)}] {share * 100:3.0f} %  {minutes}:{seconds:02} left  {text}"
+
+    def show(self, left_s, text, is_new_round=False):
+        if self.is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + self.bar(left_s, text)[:width].ljust(width), end="", file=self.stream, flush=True)
+        elif is_new_round:
+            print(self.bar(left_s, text), file=self.stream, flush=True)
+
+    def end(self):
+        if self.is_terminal:
+            print(file=self.stream)
+
+
+class Running:
+    """A group with its programs, arguments and samples."""
+
+    def __init__(self, group, rows, plan, programs, args):
+        self.group, self.rows, self.plan, self.programs = group, rows, plan, programs
+        defaults = {"seconds": 1, "wire_seconds": 3, "stream_seconds": 10, "minute_seconds": 60, "many": args.many,
+                    "spawns": 10, "bulk_mib": 1024, "build": args.build, "may_halt": args.may_halt}
+        self.args = argparse.Namespace(**{**defaults, **plan.options}, wanted={row.name for row in rows})
+        self.rounds = min(plan.rounds, args.rounds) if args.rounds else plan.rounds
+        self.samples = {name_of(program): {} for program in programs}
+        self.loads = None
+        self.done = 0  # rounds
+        self.estimate_s = self.guess()
+        self.last_name = ""
+
+    def guess(self):
+        """Of a round of one program, before there has been one."""
+        total = 0
+        for rows, _, _, _ in self.group.module.measurements(self.args):
+            names = self.args.wanted.intersection(rows)
+            if names:
+                name = min(names)
+                total += OVERHEAD_S + self.seconds_of(name)
+        return total
+
+    def seconds_of(self, name):
+        if name.startswith("minute"):
+            return self.args.minute_seconds
+        if name.startswith(("delay", "wire", "advice socket")):
+            return self.args.wire_seconds
+        return self.args.seconds * (3 if name.startswith("beside") else 1)
+
+    def prepare(self, host, peers, stack):
+        self.loads = Loads(self.args.build, host, self.group.module.KIND)
+        stack.callback(self.loads.stack.close)
+        self.group.module.prepare(self.args, self.loads, peers, stack)
+
+    def left_s(self):
+        return (self.rounds - self.done) * len(self.programs) * self.estimate_s
+
+    def measure(self, program, record):
+        module = self.group.module
+        if hasattr(module, "measure"):
+            module.measure(self.args, program, record)
+        else:
+            measure(self.loads, program, self.args, module.measurements(self.args), record, module.ALONE)
+
+    def run_round(self, tell):
+        begin = time.monotonic()
+        for i, program in enumerate(order_of(self.programs, self.done)):
+            rows = self.samples[name_of(program)]
+
+            def record(row, value, rows=rows, program=program):
+                rows.setdefault(row, []).append(value)
+                tell(self, f"{self.group.name}: {self.group.named(row)}, {name_of(program)}", i)
+
+            tell(self, f"{self.group.name}, {name_of(program)}", i)
+            self.measure(program, record)
+        self.done += 1
+        self.estimate_s = (time.monotonic() - begin) / len(self.programs)
+
+    def as_data(self, results):
+        """Adds its rows to the results."""
+        names = {row.name for row in self.group.module.ROWS}
+        for row in self.rows:
+            samples = {program: rows[row.name] for program, rows in self.samples.items() if row.name in rows}
+            results.append({
+                "name": self.group.named(row.name), "group": self.group.name, "unit": row.unit, "more": row.more,
+                "series": row.is_series, "planned": self.rounds, "samples": samples,
+                "targets": [(self.group.named(of) if of in names else of, factor) for of, factor in row.targets]})
+
+
+def name_of(program):
+    """How it is shown: two ways to start one helper can have rows of their own."""
+    return getattr(program, "shown_as", program.name) if program else "loopback"
+
+
+def choose(group, helpers, peers, veth):
+    if hasattr(group.module, "programs"):
+        return group.module.programs(helpers, peers)
+    known = {"loopback": [None], "veth": [veth] if veth else [], "peer": peers}
+    return [program for other in group.others for program in known[other]] + helpers
+
+
+def veth_of(host):
+    """Whether the kernel lets us make one."""
+    with contextlib.suppress(Exception), Container(host) as container, VethLink(host, container, 1500):
+        return Veth()
+    return None
+
+
+def run_all(running, deadline, progress):
+    """All rounds of all groups, round by round; whether the time was up before the last."""
+    out_of_time = False
+
+    def tell(current, text, i, is_new_round=False):
+        left = sum(one.left_s() for one in running) - i * current.estimate_s
+        progress.show(max(left, 0), text, is_new_round)
+
+    for i in range(max((one.rounds for one in running), default=0)):
+        for one in running:
+            if i >= one.rounds:
+                continue
+            if deadline and time.monotonic() + one.estimate_s * len(one.programs) > deadline:
+                out_of_time = True
+                continue
+            tell(one, f"{one.group.name}: round {i + 1} of {one.rounds}", 0, is_new_round=True)
+            one.run_round(tell)
+    return out_of_time
+
+
+def conduct(args, chosen, helpers, peers, progress):
+    """Measures; (rows and programs as data, interrupted, out of time)."""
+    deadline = time.monotonic() + args.minutes * 60 if args.minutes else None
+    running, veth, interrupted, out_of_time = [], None, False, False
+    try:
+        with contextlib.ExitStack() as stack:
+            resolv_conf = stack.enter_context(udp_rows.resolv_conf())
+            host = stack.enter_context(Host(resolv_conf=resolv_conf))
+            if not args.may_halt:
+                keep_awake(stack)
+            veth = None if args.no_veth or args.quick else veth_of(host)
+            running = [Running(group, rows, group.plan(args.quick), choose(group, helpers, peers, veth), args)
+                       for group, rows in chosen]
+            for one in running:
+                one.prepare(host, peers, stack)
+            host.shell(f"echo {SERVER_PORTS} >/proc/sys/net/ipv4/ip_local_reserved_ports")
+            out_of_time = run_all(running, deadline, progress)
+    except KeyboardInterrupt:
+        interrupted = True
+    progress.end()
+    rows = []
+    for one in running:
+        one.as_data(rows)
+    known = {name_of(program) for program in (*helpers, *peers, veth, None)}
+    more = {name_of(program): program for one in running for program in one.programs}
+    more = [program for name, program in more.items() if name not in known]
+    return rows, programs_data(helpers, [*peers, *more], veth), interrupted, out_of_time
+
+
+# --- what it ran on
+
+def first_line(command):
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10,
+                              check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next((text.strip() for text in (done.stdout + done.stderr).splitlines() if text.strip()), "")
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [text.split(":", 1)[1].strip() for text in file if text.startswith("model name")]
+    model = models[0] if models else os.uname().machine
+    with open("/proc/meminfo", encoding="ascii") as file:
+        gib = int(file.readline().split()[1]) / (1 << 20)
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        kind = ", virtual" if " hypervisor" in file.read() else ""
+    return f"{os.cpu_count()} processors ({model}{kind}), {gib:.0f} GiB"
+
+
+def git(folder, *words):
+    """Also of a tree that is another user's."""
+    command = ["git", "-C", folder, *words]
+    trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    try:
+        done = subprocess.run(command, env={**os.environ, **trust}, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit(folder):
+    found = git(folder, "rev-parse", "--short=12", "HEAD")
+    changed = found and git(folder, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return (found or "unknown") + (" with changes" if changed else "")
+
+
+TOOLS = {"iperf3": ["iperf3", "--version"], "nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"],
+         "h2load": ["h2load", "--version"], "redis": ["redis-server", "--version"], "pgbench": ["pgbench", "--version"],
+         "dnsperf": ["dnsperf", "-h"], "dnsmasq": ["dnsmasq", "--version"], "curl": ["curl", "--version"],
+         "git": ["git", "--version"], "strace": ["strace", "--version"], "valgrind": ["valgrind", "--version"]}
+
+
+def tools():
+    return {name: text for name, command in TOOLS.items() if shutil.which(command[0]) and (text := first_line(command))}
+
+
+def about(args, source, begin):
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begin)), "commit": commit(source), "machine": machine(),
+        "kernel": os.uname().release, "mode": "quick" if args.quick else "full",
+        "minutes": (time.time() - begin) / 60, "user": "root, with helpers and containers of an ordinary user"
+        if is_root else "an ordinary user", "tools": tools(), "load_before": args.load_before,
+        "counted_by": "strace -f -c in a pass of its own",
+    }
+
+
+def programs_data(helpers, peers, veth):
+    found = [{"name": "loopback", "role": "limit"}]
+    if veth:
+        found.append({"name": "veth", "role": "kernel", "version": f"Linux {os.uname().release}"})
+    for role, programs in (("peer", peers), ("helper", helpers)):
+        found += [{"name": one.name, "role": role, "version": first_line([one.command[0], "--version"])}
+                  for one in programs]
+    return found
