@@ -107,7 +107,8 @@ static void test_no_memory(void)
 	size_t n = 0;
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
-	/* Where the kernel takes all or nothing of a send, memory is left to the next. Four get none. */
+	/* Where the kernel takes all or nothing of a send, memory is left to the next. Four get
+	 * none. */
 	for (int n_without = 0; n_without < 4; n++) {
 		g_assert_cmpuint(n, <, ARRAY_SIZE(pairs));
 		n_without += buffer_pool_is_short(&b.splice->memory, BUFFER_UP);
