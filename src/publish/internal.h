@@ -23,6 +23,7 @@ struct listener {
 };
 
 struct published {
+	struct list link; /* in publish->rules */
 	struct publish *publish;
 	struct forward_rule *rule;
 	struct usage *usage;
@@ -39,6 +40,7 @@ struct published {
 struct publish {
 	struct forward_backend backend;
 	struct publish_config config;
+	struct list rules;
 	/* Listeners by the index in their handles; a slot that is free has none. */
 	struct slot {
 		struct listener *listener;

@@ -232,6 +232,7 @@ static int publish_bind(struct forward_backend *backend, struct forward_rule *ru
 		published_free(published);
 		return r;
 	}
+	list_append(&publish->rules, &published->link);
 	rule->served = published;
 	return 0;
 }
@@ -255,6 +256,7 @@ static void publish_unbind(
 		publish_tcp_unbind(published);
 	if (close_connections && published->usage->n_refs > 1)
 		close_all(publish, published);
+	list_remove(&published->link);
 	published_free(published);
 }
 
@@ -328,6 +330,7 @@ struct publish *publish_new(const struct publish_config *config)
 		return NULL;
 	publish->backend.ops = &publish_ops;
 	publish->config = *config;
+	list_init(&publish->rules);
 	publish_tcp_init(publish);
 	publish->lazy = lazy_new(publish);
 	publish->udp = publish_udp_new(publish);
