@@ -72,13 +72,12 @@ static struct wish *first_of(const struct list *wishes)
 
 static void fail_all(struct list *wishes, int error)
 {
-	struct list failed;
-	struct wish *wish;
+	struct list failed, *node;
 
 	list_init(&failed);
 	list_move(&failed, wishes);
-	while ((wish = first_of(&failed)))
-		answer(wish, error);
+	while ((node = list_take(&failed)))
+		answer(container_of(node, struct wish, node), error);
 }
 
 /* ---- asking the agent ---- */

@@ -89,8 +89,10 @@ static void cell_bytes(const json_t *entry, const char *key, char cell[CELL_MAX]
 		cell_number(entry, key, cell);
 		return;
 	}
-	for (; bytes >= 1000; bytes /= 1024)
+	while (bytes >= 1000) {
+		bytes /= 1024;
 		suffix++;
+	}
 	snprintf(cell, CELL_MAX, bytes < 9.95 ? "%.1f%c" : "%.0f%c", bytes, *suffix);
 }
 

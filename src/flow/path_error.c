@@ -163,3 +163,15 @@ bool path_error_send(struct egress *egress, struct icmp_limit *limit,
 	send_error(egress, about, error, &icmp, about_size);
 	return true;
 }
+
+void path_error_quote(struct host_dgram_error *error, const struct host_datagram *datagram)
+{
+	size_t len = datagram->segment ? MIN(datagram->segment, datagram->len) : datagram->len;
+
+	error->addr = datagram->addr;
+	error->port = datagram->port;
+	error->local = datagram->local;
+	error->scope = datagram->scope;
+	error->quote_len = MIN(len, sizeof(error->quote));
+	memcpy(error->quote, datagram->data, error->quote_len);
+}

@@ -28,3 +28,6 @@ struct path_error_about {
 /* Returns whether an error was sent: it is one to be told, and the limit left room. */
 bool path_error_send(struct egress *egress, struct icmp_limit *limit,
 	const struct path_error_about *about, const struct host_dgram_error *error, int64_t now_ns);
+
+/* `error` is about `datagram`; of a run, about its first one. */
+void path_error_quote(struct host_dgram_error *error, const struct host_datagram *datagram);

@@ -33,25 +33,6 @@
 _Static_assert(IP_PMTUDISC_DONT == IPV6_PMTUDISC_DONT && IP_PMTUDISC_DO == IPV6_PMTUDISC_DO,
 	"one value for both families");
 
-/* IPv4's is v4-mapped at a dual-stack socket. */
-static struct ip_addr addr_of_v6(const struct in6_addr *in6)
-{
-	struct ip_addr addr = ip_addr_of_v6(in6);
-
-	if (IN6_IS_ADDR_V4MAPPED(in6))
-		addr.family = AF_INET;
-	return addr;
-}
-
-static struct ip_addr addr_of(const union host_sockaddr *sa)
-{
-	if (sa->any.sa_family == AF_INET)
-		return ip_addr_of_v4(sa->in.sin_addr);
-	if (sa->any.sa_family == AF_INET6)
-		return addr_of_v6(&sa->in6.sin6_addr);
-	return (struct ip_addr){0};
-}
-
 /* ---- opening and closing ---- */
 
 /* -EACCES is told of ping sockets, which the kernel forbids by group. */
@@ -545,12 +526,6 @@ static int receive(int fd, struct incoming *in, int n)
 	if (n == 1)
 		in->messages[0].msg_len = (unsigned int)r;
 	return n == 1 ? 1 : (int)r;
-}
-
-static uint16_t port_of(const union host_sockaddr *sa)
-{
-	/* At the same place in both families. */
-	return ntohs(sa->in.sin_port);
 }
 
 /* Of a link-local peer, whom nobody else's interface knows. */

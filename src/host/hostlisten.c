@@ -12,32 +12,6 @@
 /* Clients that were gone before they were accepted, of which one call passes over so many. */
 #define GONE_CLIENTS_MAX 64
 
-union any_sockaddr {
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-	struct sockaddr_storage storage;
-};
-
-/* IPv4 clients of an IPv6 listener are v4-mapped, which is how IPv4 addresses are kept. */
-static struct ip_addr addr_of(const union any_sockaddr *sa, uint16_t *ret_port)
-{
-	struct ip_addr addr = {.family = (uint8_t)sa->any.sa_family};
-
-	*ret_port = 0;
-	if (addr.family == AF_INET) {
-		*ret_port = ntohs(sa->in.sin_port);
-		return ip_addr_of_v4(sa->in.sin_addr);
-	}
-	if (addr.family == AF_INET6) {
-		*ret_port = ntohs(sa->in6.sin6_port);
-		addr.in6 = sa->in6.sin6_addr;
-		if (IN6_IS_ADDR_V4MAPPED(&addr.in6))
-			addr.family = AF_INET;
-	}
-	return addr;
-}
-
 static bool has_option(int fd, int level, int name, int *ret)
 {
 	socklen_t len = sizeof(*ret);
@@ -66,14 +40,15 @@ int hostsock_listen(struct host *host, int fd, int backlog)
 
 int hostsock_describe(struct host *host, int fd, struct host_socket *ret)
 {
-	union any_sockaddr sa = {0};
+	union host_sockaddr sa = {0};
 	socklen_t len = sizeof(sa);
 	int only;
 
 	*ret = (struct host_socket){0};
 	if (!has_option(fd, SOL_SOCKET, SO_TYPE, &ret->type) || getsockname(fd, &sa.any, &len) < 0)
 		return -errno;
-	ret->addr = addr_of(&sa, &ret->port);
+	ret->addr = addr_of(&sa);
+	ret->port = port_of(&sa);
 	ret->is_listening = hostsock_is_listening(host, fd);
 	ret->dual_stack = sa.any.sa_family == AF_INET6 &&
 		IN6_IS_ADDR_UNSPECIFIED(&sa.in6.sin6_addr) &&
@@ -166,7 +141,7 @@ static bool was_gone(int error)
 
 int hostsock_tcp_accept(struct host *host, int fd, struct host_client *ret)
 {
-	union any_sockaddr sa = {0};
+	union host_sockaddr sa = {0};
 	int client;
 
 	for (int i = 0; i < GONE_CLIENTS_MAX; i++) {
@@ -174,7 +149,8 @@ int hostsock_tcp_accept(struct host *host, int fd, struct host_client *ret)
 
 		client = accept4(fd, &sa.any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (client >= 0) {
-			ret->peer = addr_of(&sa, &ret->peer_port);
+			ret->peer = addr_of(&sa);
+			ret->peer_port = port_of(&sa);
 			return client;
 		}
 		if (!was_gone(errno))
@@ -185,12 +161,13 @@ int hostsock_tcp_accept(struct host *host, int fd, struct host_client *ret)
 
 int hostsock_tcp_client(struct host *host, int fd, struct host_client *ret)
 {
-	union any_sockaddr sa = {0};
+	union host_sockaddr sa = {0};
 	socklen_t len = sizeof(sa);
 
 	if (getpeername(fd, &sa.any, &len) < 0)
 		return -errno;
-	ret->peer = addr_of(&sa, &ret->peer_port);
+	ret->peer = addr_of(&sa);
+	ret->peer_port = port_of(&sa);
 	return 0;
 }
 

@@ -43,6 +43,32 @@ static inline socklen_t sockaddr_of(
 	return sockaddr_of_v6(&addr->in6, port, ret);
 }
 
+/* IPv4's is v4-mapped at a dual-stack socket. */
+static inline struct ip_addr addr_of_v6(const struct in6_addr *in6)
+{
+	struct ip_addr addr = ip_addr_of_v6(in6);
+
+	if (IN6_IS_ADDR_V4MAPPED(in6))
+		addr.family = AF_INET;
+	return addr;
+}
+
+/* Of another family, AF_UNIX or none, there is nothing but that. */
+static inline struct ip_addr addr_of(const union host_sockaddr *sa)
+{
+	if (sa->any.sa_family == AF_INET)
+		return ip_addr_of_v4(sa->in.sin_addr);
+	if (sa->any.sa_family == AF_INET6)
+		return addr_of_v6(&sa->in6.sin6_addr);
+	return (struct ip_addr){.family = (uint8_t)sa->any.sa_family};
+}
+
+/* At the same place in both families. */
+static inline uint16_t port_of(const union host_sockaddr *sa)
+{
+	return sa->any.sa_family == AF_UNIX ? 0 : ntohs(sa->in.sin_port);
+}
+
 static inline void set_option(int fd, int level, int name, int value)
 {
 	setsockopt(fd, level, name, &value, sizeof(value));

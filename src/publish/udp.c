@@ -36,10 +36,10 @@ static int make_room(struct publish_udp *udp)
 		return 0;
 	if (room > PORTS_MAX)
 		return -ENOMEM;
-	ports = realloc(udp->ports, room * sizeof(*ports));
+	ports = reallocarray(udp->ports, room, sizeof(struct udp_socket *));
 	if (!ports)
 		return -ENOMEM;
-	memset(ports + udp->ports_room, 0, (room - udp->ports_room) * sizeof(*ports));
+	memset(ports + udp->ports_room, 0, (room - udp->ports_room) * sizeof(struct udp_socket *));
 	udp->ports = ports;
 	udp->ports_room = room;
 	return 0;

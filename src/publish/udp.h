@@ -39,7 +39,7 @@ struct udp_end {
 	bool is_client;
 };
 
-/* A published socket. */
+/* A published port. (wire/ has an enum udp_port.) */
 struct udp_socket {
 	struct udp_end end; /* first */
 	struct published *published;
@@ -71,7 +71,7 @@ struct udp_client {
 	int64_t used_ns;
 	struct timer timer;
 	struct list used;    /* in publish_udp.used */
-	struct list of_port; /* in udp_port.clients */
+	struct list of_port; /* in udp_socket.clients */
 	struct list waiting; /* in publish_udp.waiting */
 	struct list queue;   /* of struct udp_waiter */
 	unsigned int n_queue;

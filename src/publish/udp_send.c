@@ -17,19 +17,6 @@ static struct udp_socket *udp_socket_of(struct udp_end *end)
 
 /* ---- errors of the host's kernel ---- */
 
-/* Of a run, its first datagram. */
-static void quote(struct host_dgram_error *error, const struct host_datagram *datagram)
-{
-	size_t len = datagram->segment ? MIN(datagram->segment, datagram->len) : datagram->len;
-
-	error->addr = datagram->addr;
-	error->port = datagram->port;
-	error->local = datagram->local;
-	error->scope = datagram->scope;
-	error->quote_len = MIN(len, sizeof(error->quote));
-	memcpy(error->quote, datagram->data, error->quote_len);
-}
-
 /* What IPv6's header is longer than IPv4's, when the client is of the other family. */
 static uint32_t mtu_for_guest(const struct udp_client *client, uint32_t mtu)
 {
@@ -90,7 +77,7 @@ enum udp_errors publish_udp_take_errors(
 			found = UDP_ERRORS_SOME;
 		if (error.error == EMSGSIZE && !error.addr.family && current) {
 			found = UDP_ERRORS_TOO_BIG;
-			quote(&error, current);
+			path_error_quote(&error, current);
 		}
 		if (end->is_client)
 			note_splice_error(container_of(end, struct udp_client, end), &error);
@@ -116,7 +103,7 @@ static bool retry_answer(struct udp_socket *port, struct host_datagram *datagram
 		return true;
 	}
 	if (found == UDP_ERRORS_NONE) {
-		quote(&e, datagram);
+		path_error_quote(&e, datagram);
 		tell(port, &e);
 	}
 	return false;

@@ -8,17 +8,6 @@
 
 /* ---- errors ---- */
 
-/* Of a run, its first datagram. */
-static void quote(struct host_dgram_error *error, const struct host_datagram *datagram)
-{
-	size_t len = datagram->segment ? MIN(datagram->segment, datagram->len) : datagram->len;
-
-	error->addr = datagram->addr;
-	error->port = datagram->port;
-	error->quote_len = MIN(len, sizeof(error->quote));
-	memcpy(error->quote, datagram->data, error->quote_len);
-}
-
 static void tell(struct udp_flow *flow, const struct host_dgram_error *error)
 {
 	const struct flow_config *config = &flow->owner->config;
@@ -53,7 +42,7 @@ enum udp_errors udp_take_errors(struct udp_flow *flow, const struct host_datagra
 			found = UDP_ERRORS_SOME;
 		if (error.error == EMSGSIZE && !error.addr.family && current) {
 			found = UDP_ERRORS_TOO_BIG;
-			quote(&error, current);
+			path_error_quote(&error, current);
 		}
 		if (error.addr.family)
 			tell(flow, &error);
@@ -66,7 +55,7 @@ static void tell_refusal(struct udp_flow *flow, const struct host_datagram *data
 {
 	struct host_dgram_error e = {.error = error};
 
-	quote(&e, datagram);
+	path_error_quote(&e, datagram);
 	tell(flow, &e);
 }
 

@@ -212,6 +212,7 @@ static void expect_failure(struct forward_rule *rule, int error, const char *fie
 
 	g_assert_cmpint(rule_bind(rule, &failure), ==, error);
 	g_assert_cmpstr(failure.field, ==, field);
+	g_assert_true(list_is_empty(&f.publish->rules));
 }
 
 static void test_refused_rules(void *arg)

@@ -101,27 +101,31 @@ static void test_too_little_memory(void)
 static void test_no_memory(void)
 {
 	const struct splice_config config = {.memory = BUFFER_POOL_MIN};
-	struct stream streams[8] = {{0}};
-	struct pair pairs[8];
+	struct stream streams[64] = {{0}};
+	struct pair pairs[64];
 	struct bench b;
+	size_t n = 0;
 
 	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &config);
-	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
-		streams[i].seed = i;
-		pairs[i] = bench_connect(&b);
-		fill(&b, &streams[i], pairs[i].client, &last_flow(&b)->in);
+	/* Where the kernel takes all or nothing of a send, memory is left to the next. Four get
+	 * none. */
+	for (int n_without = 0; n_without < 4; n++) {
+		g_assert_cmpuint(n, <, ARRAY_SIZE(pairs));
+		n_without += buffer_pool_is_short(&b.splice->memory, BUFFER_UP);
+		streams[n].seed = n;
+		pairs[n] = bench_connect(&b);
+		fill(&b, &streams[n], pairs[n].client, &last_flow(&b)->in);
 	}
-	g_assert_true(buffer_pool_is_short(&b.splice->memory, BUFFER_UP));
-	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+	for (size_t i = 0; i < n; i++) {
 		/* The other way is none of theirs. */
 		g_assert_cmpint(send(pairs[i].server, "x", 1, 0), ==, 1);
 		expect_text(&b, pairs[i].client, "x");
 	}
-	for (size_t i = ARRAY_SIZE(pairs); i-- > 0;) {
+	for (size_t i = n; i-- > 0;) {
 		read_all(&b, &streams[i], pairs[i].server);
 		stream_pass(&b, &streams[i], pairs[i].client, pairs[i].server, MIB);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
+	for (size_t i = 0; i < n; i++)
 		pair_close(&b, &pairs[i]);
 	bench_done(&b);
 }
