@@ -129,9 +129,28 @@ static bool make_room(struct tcpflow *tcpflow)
 	return table->n_flows < table->max_flows;
 }
 
+/* Those that the container has not answered for longest give way: the clients of a server that is
+ * silent take no place for long from those of others. */
+static void limit_arriving(struct tcpflow *tcpflow)
+{
+	struct list *node;
+
+	while (tcpflow->n_arriving >= tcpflow->max_half_open) {
+		node = list_take(&tcpflow->dialled);
+		if (!node)
+			node = list_take(&tcpflow->resolving);
+		if (!node)
+			return;
+		tcp_arrival_turn_away(container_of(node, struct tcp_flow, waiting));
+		count(tcpflow->config.counters, COUNTER_TCP_REFUSED);
+	}
+	flow_table_sweep(&tcpflow->table);
+}
+
 static int check_room(struct tcpflow *tcpflow)
 {
-	if (tcpflow->n_arriving < tcpflow->max_half_open && make_room(tcpflow))
+	limit_arriving(tcpflow);
+	if (make_room(tcpflow))
 		return 0;
 	count(tcpflow->config.counters, COUNTER_TCP_REFUSED);
 	return -ENOSPC;

@@ -40,6 +40,8 @@ void tcp_flow_set_state(struct tcp_flow *flow, enum tcp_state state)
 	list_remove(&flow->waiting);
 	if (state == TCP_RESOLVING)
 		list_append(&flow->owner->resolving, &flow->waiting);
+	if (state == TCP_SYN_SENT)
+		list_append(&flow->owner->dialled, &flow->waiting);
 	if (state == TCP_TIME_WAIT)
 		list_append(&flow->owner->waiting, &flow->waiting);
 	if (state == TCP_TIME_WAIT || state == TCP_VANISHED)
@@ -351,6 +353,7 @@ int tcpflow_init(struct tcpflow *tcpflow, const struct tcpflow_config *config)
 	list_init(&tcpflow->hungry);
 	list_init(&tcpflow->waiting);
 	list_init(&tcpflow->resolving);
+	list_init(&tcpflow->dialled);
 	r = flow_table_init(
 		&tcpflow->table, sizeof(struct tcp_flow), config->max_flows, config->key);
 	if (r < 0)

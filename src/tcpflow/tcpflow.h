@@ -118,7 +118,7 @@ struct tcp_flow {
 	struct list ready;   /* in tcpflow.ready */
 	struct list hungry;  /* in tcpflow.hungry: waits for memory */
 	struct list waiting; /* in tcpflow.waiting: in TIME_WAIT, oldest first; in
-			      * tcpflow.resolving: in RESOLVING */
+			      * tcpflow.resolving: in RESOLVING; tcpflow.dialled: in SYN_SENT */
 	struct usage *usage; /* of an arrival's rule; NULL: there is none */
 	struct eth_addr near_mac, our_mac;
 	struct tcpflow *owner;
@@ -156,7 +156,7 @@ struct tcpflow {
 	struct siphash_key isn_key;
 	struct flow_table table;
 	struct buffer_pool pool;
-	struct list ready, hungry, waiting, resolving;
+	struct list ready, hungry, waiting, resolving, dialled;
 	struct timer trim_timer;
 	/* Of each kind there may be max_half_open, so that neither takes the other's room. */
 	uint32_t n_half_open; /* the container's dials */
