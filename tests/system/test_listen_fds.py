@@ -163,7 +163,7 @@ def test_started_by_systemd(host, container, helper):
     port = free_port(host.user)
     with listener(container, "0.0.0.0") as (server, guest_port):
         one = helper("-p", f"fd:web:{guest_port}", ready=False, exit_fd=False, launcher=[
-            activate, "-l", f"127.0.0.1:{port}", "--fdname=web"])
+            activate, "-l", f"127.0.0.1:{port}", "--fdname=web", "--setenv=ASAN_OPTIONS"])
         # asked without a connection, since the first one would start it
         until(lambda: host.user.run("ss", "-Hltn", f"sport = :{port}").stdout, "the port is there")
         exchange(host, "127.0.0.1", port, server)
