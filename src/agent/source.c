@@ -50,24 +50,18 @@ static struct wish *wish_new(struct agent_source *source, socket_made_fn *done, 
 	return wish;
 }
 
-/* It is gone before its owner hears of it, who may have another one at once. */
+/* It is in no list, and gone before its owner hears of it, who may have another one at once. */
 static void answer(struct wish *wish, int fd)
 {
 	socket_made_fn *done = wish->done;
 	void *owner = wish->owner;
 	uint64_t cookie = wish->cookie;
 
-	list_remove(&wish->node);
 	wish->source->n_waiting--;
 	if (wish->shelf)
 		wish->shelf->n_waiting--;
 	free(wish);
 	done(owner, cookie, fd);
-}
-
-static struct wish *first_of(const struct list *wishes)
-{
-	return list_is_empty(wishes) ? NULL : container_of(wishes->next, struct wish, node);
 }
 
 static void fail_all(struct list *wishes, int error)
@@ -105,7 +99,8 @@ static void take_stream(void *owner, uint64_t cookie, int fd)
 {
 	struct agent_source *source = owner;
 	struct source_shelf *shelf = &source->shelves[cookie];
-	struct wish *wish = first_of(&shelf->waiting);
+	struct list *node = list_take(&shelf->waiting);
+	struct wish *wish = node ? container_of(node, struct wish, node) : NULL;
 
 	source->n_asked--;
 	shelf->n_asked--;
@@ -127,6 +122,7 @@ static void take_other(void *owner, uint64_t cookie, int fd)
 	struct agent_source *source = wish->source;
 
 	source->n_asked--;
+	list_remove(&wish->node);
 	answer(wish, keep_reserve(source, fd));
 	ask_more(source);
 }
@@ -159,20 +155,22 @@ static int ask_for_shelf(struct agent_source *source, size_t which)
 static int ask_for_others(struct agent_source *source)
 {
 	struct agent_client *client = source->client;
-	struct wish *wish;
+	struct list *node;
 
-	while ((wish = first_of(&source->others)) && source->n_asked < ASKED_MAX) {
+	while (source->n_asked < ASKED_MAX && (node = list_take(&source->others))) {
+		struct wish *wish = container_of(node, struct wish, node);
 		int r = wish->path[0]
 			? agent_client_unix(client, wish->path, take_other, wish, 0)
 			: agent_client_socket(client, &wish->what, take_other, wish, 0);
 
-		if (r == -EAGAIN || r == -EPIPE)
+		if (r == -EAGAIN || r == -EPIPE) {
+			list_prepend(&source->others, node);
 			return r;
+		}
 		if (r < 0) {
 			answer(wish, r);
 			continue;
 		}
-		list_remove(&wish->node);
 		list_append(&source->asked, &wish->node);
 		source->n_asked++;
 	}

@@ -35,6 +35,12 @@ static inline void list_append(struct list *head, struct list *node)
 	head->prev = node;
 }
 
+/* In front of the first one. */
+static inline void list_prepend(struct list *head, struct list *node)
+{
+	list_append(head->next, node);
+}
+
 /* Nothing happens when it is in no list. */
 static inline void list_remove(struct list *node)
 {
@@ -52,7 +58,9 @@ static inline struct list *list_take(struct list *head)
 
 	if (node == head)
 		return NULL;
-	list_remove(node);
+	head->next = node->next;
+	node->next->prev = head;
+	node->next = node->prev = NULL;
 	return node;
 }
 

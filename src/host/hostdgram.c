@@ -136,7 +136,7 @@ static int option_of(int fd, int level, int name)
 /* A namespace whose lo is down loses what goes to its own addresses, and says nothing. */
 static int check_lo(int fd, const struct host_dgram_config *config)
 {
-	union host_sockaddr sa;
+	union host_sockaddr sa = {.any.sa_family = AF_UNSPEC};
 	socklen_t len = sizeof(sa);
 	struct ifreq lo = {.ifr_name = "lo"};
 	struct ip_addr own;

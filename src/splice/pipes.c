@@ -25,9 +25,9 @@ void pipe_pool_init(struct pipe_pool *pool, uint64_t max_pipes, uint32_t size, i
 	list_init(&pool->stuck);
 }
 
+/* It is in no list. */
 static void pipe_close(struct pipe_pool *pool, struct pipe *pipe)
 {
-	list_remove(&pipe->node);
 	close(pipe->in);
 	close(pipe->out);
 	free(pipe);
@@ -96,6 +96,7 @@ struct pipe *pipe_take(struct pipe_pool *pool, int64_t now_ns)
 void pipe_release(struct pipe_pool *pool, struct pipe *pipe, int64_t now_ns)
 {
 	if (pipe->n_bytes) {
+		list_remove(&pipe->node);
 		pipe_close(pool, pipe);
 		return;
 	}
@@ -130,11 +131,13 @@ struct pipe *pipe_stuck_before(const struct pipe_pool *pool, int64_t before_ns)
 
 void pipe_pool_trim(struct pipe_pool *pool, int64_t now_ns)
 {
-	while (!list_is_empty(&pool->free)) {
-		struct pipe *oldest = container_of(pool->free.next, struct pipe, node);
+	for (struct list *node = pool->free.next, *next; node != &pool->free; node = next) {
+		struct pipe *oldest = container_of(node, struct pipe, node);
 
+		next = node->next;
 		if (oldest->since_ns + IDLE_NS > now_ns)
 			return;
+		list_remove(node);
 		pipe_close(pool, oldest);
 	}
 }

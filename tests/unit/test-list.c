@@ -85,6 +85,19 @@ static void test_take(void)
 	expect(&head, "");
 }
 
+static void test_prepend(void)
+{
+	set_up();
+	list_prepend(&head, &items[2].node);
+	expect(&head, "2");
+	list_prepend(&head, &items[0].node);
+	list_append(&head, &items[3].node);
+	expect(&head, "023");
+	g_assert_true(list_take(&head) == &items[0].node);
+	list_prepend(&head, &items[0].node);
+	expect(&head, "023");
+}
+
 static void test_move(void)
 {
 	struct list other;
@@ -112,6 +125,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/list/append", test_append);
 	g_test_add_func("/list/remove", test_remove);
 	g_test_add_func("/list/take", test_take);
+	g_test_add_func("/list/prepend", test_prepend);
 	g_test_add_func("/list/move", test_move);
 	return g_test_run();
 }
