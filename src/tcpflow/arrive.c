@@ -143,8 +143,8 @@ static void limit_arriving(struct tcpflow *tcpflow)
 			return;
 		tcp_arrival_turn_away(container_of(node, struct tcp_flow, waiting));
 		count(tcpflow->config.counters, COUNTER_TCP_REFUSED);
+		flow_table_sweep(&tcpflow->table);
 	}
-	flow_table_sweep(&tcpflow->table);
 }
 
 static int check_room(struct tcpflow *tcpflow)
