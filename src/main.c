@@ -353,6 +353,7 @@ static int start_up(struct start *start, struct relay *relay)
 		api_server_free(start->api);
 		return r;
 	}
+	agent_wait_settled(&start->agent);
 	tell_ready(start);
 	return 0;
 }

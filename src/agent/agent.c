@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "base/util.h"
 
+/* Loading a list of system calls takes milliseconds, on a busy machine tenths of a second. */
+#define SETTLE_TIMEOUT_MS 5000
 /* How long agent_stop() waits for an agent that has nothing to do but to end. */
 #define STOP_TIMEOUT_MS 1000
 
@@ -213,6 +215,7 @@ static int drop_stdio(void)
 /* Silent from here on: what the host refuses us it refuses the relay, which says so. */
 static int settle(const struct agent_config *config, int sock, pid_t relay)
 {
+	const struct agent_message settled = {.type = AGENT_SETTLED};
 	int r;
 
 	ignore_signals();
@@ -227,7 +230,8 @@ static int settle(const struct agent_config *config, int sock, pid_t relay)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != relay)
 		return -ESRCH;
-	return sandbox_enter_agent(config->sandbox);
+	r = sandbox_enter_agent(config->sandbox);
+	return r < 0 ? r : agent_send(sock, &settled, -1);
 }
 
 static int agent_main(const struct agent_config *config, int sock, pid_t relay)
@@ -279,13 +283,14 @@ int agent_start(struct agent_process *agent, const struct agent_config *config)
 	return 0;
 }
 
-static bool wait_hangup(int sock)
+/* True once there is something to receive, or the end. */
+static bool wait_event(int sock, short events, int timeout_ms)
 {
-	struct pollfd p = {.fd = sock};
+	struct pollfd p = {.fd = sock, .events = events};
 	int n;
 
 	do
-		n = poll(&p, 1, STOP_TIMEOUT_MS);
+		n = poll(&p, 1, timeout_ms);
 	while (n < 0 && errno == EINTR);
 	return n == 1;
 }
@@ -298,7 +303,7 @@ static int reap(struct agent_process *agent)
 	pid_t pid;
 
 	shutdown(agent->sock, SHUT_WR);
-	flags = wait_hangup(agent->sock) ? 0 : WNOHANG;
+	flags = wait_event(agent->sock, 0, STOP_TIMEOUT_MS) ? 0 : WNOHANG;
 	fd_close(&agent->sock);
 	do
 		pid = waitpid(agent->pid, &status, flags);
@@ -314,11 +319,10 @@ void agent_stop(struct agent_process *agent)
 
 static int wait_message(int sock, struct agent_message *message, int *ret_fd)
 {
-	struct pollfd p = {.fd = sock, .events = POLLIN};
 	int r;
 
 	do {
-		poll(&p, 1, -1);
+		wait_event(sock, POLLIN, -1);
 		r = agent_recv(sock, message, ret_fd);
 	} while (r == -EAGAIN);
 	return r;
@@ -371,4 +375,21 @@ int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *re
 	if (!agent->stays)
 		reap(agent);
 	return 0;
+}
+
+void agent_wait_settled(const struct agent_process *agent)
+{
+	struct agent_message message;
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (agent->sock < 0)
+		return;
+	if (!wait_event(agent->sock, POLLIN, SETTLE_TIMEOUT_MS)) {
+		log_warning("the netns agent has not given up its privileges yet");
+		return;
+	}
+	r = agent_recv(agent->sock, &message, &fd);
+	if (r == 0 && message.type != AGENT_SETTLED)
+		log_warning("the netns agent said what nobody asked for");
 }

@@ -44,6 +44,12 @@ int agent_start(struct agent_process *agent, const struct agent_config *config);
  * has logged why: -ECHILD, and it is gone. */
 int agent_wait_tap(struct agent_process *agent, struct tapdev *ret_tap, bool *ret_is_up);
 
+/* Waits until the agent has given up all that it does not need, so that who is told "ready" finds
+ * both processes confined; before anything is received from it but the tap. Nothing happens when
+ * there is no agent. One that is gone is left to agent_client_ready(); one that does not settle in
+ * time (the container's root may have stopped it) settles later, with a warning now. */
+void agent_wait_settled(const struct agent_process *agent);
+
 /* Closes the socket, which ends the agent, and reaps it; after agent_client_done(). One that does
  * not end within a second (the container's root may have stopped it) is left to the kernel. Nothing
  * happens when there is no agent. */

@@ -84,7 +84,7 @@ int agent_recv(int sock, struct agent_message *message, int *ret_fd)
 	if (n == 0)
 		return -EPIPE;
 	if (n != sizeof(*message) || header.msg_flags & MSG_TRUNC || message->type < AGENT_TAP ||
-		message->type > AGENT_UNIX)
+		message->type > AGENT_SETTLED)
 		return -EBADMSG;
 	if (header.msg_flags & MSG_CTRUNC)
 		message->error = -EMFILE;

@@ -16,6 +16,7 @@ enum agent_message_type {
 	AGENT_RESOLV_CONF,       /* relay -> agent: open the caller's /etc/resolv.conf */
 	AGENT_RESOLV_CONF_REPLY, /* agent -> relay: the descriptor, or why not */
 	AGENT_UNIX,              /* relay -> agent: connect a unix socket; AGENT_SOCKET_REPLY */
+	AGENT_SETTLED,           /* agent -> relay, second: it has nothing left to give up */
 };
 
 struct agent_tap {
