@@ -3,14 +3,13 @@
 import contextlib
 import resource
 import socket
-import time
 
 import pytest
 
 from harness.ns import ends, listener
 from harness.published import Cell, Place
 from harness.traffic import MIB, Connections, answering, free_port, transfer
-from harness.util import DEADLINE, counters, until
+from harness.util import DEADLINE, counters, cpu_ticks, until
 
 pytestmark = pytest.mark.relay_only
 GUEST, N_PORTS = 20000, 64
@@ -82,18 +81,19 @@ def test_20000_at_once(host, container, helper, many_descriptors):
 
 # --- clients that never read
 
+N_REQUESTS = 5000
 # One-byte requests, each answered before the next, by processes that do nothing else.
-ASK = """
+ASK = f"""
 import socket, sys, time
 sock = socket.socket(fileno=int(sys.argv[1]))
 sock.setblocking(True)
 took = []
-for _ in range(2000):
+for _ in range({N_REQUESTS}):
     began = time.monotonic_ns()
     sock.sendall(b"?")
     assert sock.recv(10) == b"?"
     took.append(time.monotonic_ns() - began)
-print(sorted(took)[1980] / 1000)
+print(sorted(took)[len(took) * 99 // 100] / 1000)
 """
 ANSWER = """
 import socket, sys
@@ -105,10 +105,15 @@ while data := sock.recv(100):
 WORD = counters(0, 65536)
 
 
-def p99_us(host, near):
-    """The best of three: who else is busy on this machine is not the question."""
-    number = near.fileno()
-    return min(float(host.user.python(ASK, number, pass_fds=[number]).stdout) for _ in range(3))
+def ask(host, near, one):
+    """The requests' p99, to be read, and what they cost the helper, in ticks of the processor: the
+    less of two, since the first may find it at work for the others."""
+    number, found = near.fileno(), []
+    for _ in range(2):
+        before = cpu_ticks(one.pid)
+        p99_us = float(host.user.python(ASK, number, pass_fds=[number]).stdout)
+        found.append((cpu_ticks(one.pid) - before, p99_us))
+    return min(found)
 
 
 def send_to_who_does_not_read(far):
@@ -122,19 +127,21 @@ def send_to_who_does_not_read(far):
 @pytest.mark.fresh
 @pytest.mark.parametrize("path", ["splice", "tap"])
 def test_clients_that_never_read(host, container, helper, small_sockets, many_descriptors, path):
-    """2,000 of them beside one that asks and is answered: it does not notice them. Twice its own time
-    alone is what is wanted; here with ten times slack."""
+    """2,000 of them beside one that asks and is answered: a request costs the helper what it costs
+    alone, so that nothing is done for each of those who wait. (How long it takes is the machine's
+    business, too, and so for benchmarks.)"""
     n = min(2000, many_descriptors // 5)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (many_descriptors, many_descriptors))
     try:
-        place = Place(host, None, container, helper("--enable-ipv6"))
+        one = helper("--enable-ipv6")
+        place = Place(host, None, container, one)
         with Cell(place, path, "ipv4", "local").connection() as (near, far), \
                 contextlib.ExitStack() as stack:
             number = far.fileno()
             server = host.user.popen(["/usr/bin/python3", "-c", ANSWER, number], pass_fds=[number])
             far.close()
-            alone = p99_us(host, near)
+            alone, alone_us = ask(host, near, one)
             with Cell(place, path, "ipv4", "local").served() as (listening, port):
                 stalled = []
                 for _ in range(n):
@@ -142,11 +149,12 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
                     client.connect(("127.0.0.1", port))
                     stalled.append(stack.enter_context(listening.accept()[0]))
                     send_to_who_does_not_read(stalled[-1])
-                for one in stalled:  # what went on since
-                    send_to_who_does_not_read(one)
-                beside = p99_us(host, near)
-                print(f"p99 {alone:.0f} us alone, {beside:.0f} us beside {n} that never read")
-                assert beside <= 20 * alone
+                for waiting in stalled:  # what went on since
+                    send_to_who_does_not_read(waiting)
+                beside, beside_us = ask(host, near, one)
+                print(f"p99 {alone_us:.0f} us alone, {beside_us:.0f} us beside {n} that never read; "
+                      f"{alone} and {beside} ticks of the helper's")
+                assert beside <= 3 * alone + 20
             near.shutdown(socket.SHUT_WR)
             assert ends(server) == 0
     finally:
