@@ -53,7 +53,9 @@ def payloads(frames):
         if packet[33] & 2:
             pieces["first"] = sequence + 1
         else:
-            pieces[sequence] = packet[20 + (packet[32] >> 4) * 4:]
+            # who hears nothing for a while says the first part of it again
+            piece = packet[20 + (packet[32] >> 4) * 4:]
+            pieces[sequence] = max(pieces.get(sequence, b""), piece, key=len)
     return streams
 
 
