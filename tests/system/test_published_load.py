@@ -3,14 +3,13 @@
 import contextlib
 import resource
 import socket
-import time
 
 import pytest
 
 from harness.ns import ends, listener
 from harness.published import Cell, Place
 from harness.traffic import MIB, Connections, answering, free_port, transfer
-from harness.util import DEADLINE, counters, until
+from harness.util import DEADLINE, counters, cpu_ticks, until
 
 pytestmark = pytest.mark.relay_only
 GUEST, N_PORTS = 20000, 64
@@ -93,7 +92,7 @@ for _ in range(2000):
     sock.sendall(b"?")
     assert sock.recv(10) == b"?"
     took.append(time.monotonic_ns() - began)
-print(sorted(took)[1980] / 1000)
+print(sorted(took)[1000] / 1000)
 """
 ANSWER = """
 import socket, sys
@@ -105,10 +104,12 @@ while data := sock.recv(100):
 WORD = counters(0, 65536)
 
 
-def p99_us(host, near):
-    """The best of three: who else is busy on this machine is not the question."""
-    number = near.fileno()
-    return min(float(host.user.python(ASK, number, pass_fds=[number]).stdout) for _ in range(3))
+def cost(host, one, near):
+    """(clock ticks of the helper's own processor time, median in us) of 2,000 answers. Who else is busy
+    on this machine is not the question."""
+    number, before = near.fileno(), cpu_ticks(one.pid)
+    median = host.user.python(ASK, number, pass_fds=[number], timeout=600).stdout
+    return cpu_ticks(one.pid) - before, float(median)
 
 
 def send_to_who_does_not_read(far):
@@ -122,8 +123,8 @@ def send_to_who_does_not_read(far):
 @pytest.mark.fresh
 @pytest.mark.parametrize("path", ["splice", "tap"])
 def test_clients_that_never_read(host, container, helper, small_sockets, many_descriptors, path):
-    """2,000 of them beside one that asks and is answered: it does not notice them. Twice its own time
-    alone is what is wanted; here with ten times slack."""
+    """2,000 of them beside one that asks and is answered: it does not notice them. Twice the work that
+    it is alone is what is wanted; here with ten times slack, and it never waits for a timer."""
     n = min(2000, many_descriptors // 5)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (many_descriptors, many_descriptors))
@@ -134,7 +135,7 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
             number = far.fileno()
             server = host.user.popen(["/usr/bin/python3", "-c", ANSWER, number], pass_fds=[number])
             far.close()
-            alone = p99_us(host, near)
+            alone, median_alone = cost(host, place.helper, near)
             with Cell(place, path, "ipv4", "local").served() as (listening, port):
                 stalled = []
                 for _ in range(n):
@@ -144,9 +145,11 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
                     send_to_who_does_not_read(stalled[-1])
                 for one in stalled:  # what went on since
                     send_to_who_does_not_read(one)
-                beside = p99_us(host, near)
-                print(f"p99 {alone:.0f} us alone, {beside:.0f} us beside {n} that never read")
-                assert beside <= 20 * alone
+                beside, median = cost(host, place.helper, near)
+                print(f"{alone} ticks, median {median_alone:.0f} us alone; {beside} ticks, median "
+                      f"{median:.0f} us beside {n} that never read")
+                assert beside <= 20 * (alone + 1)
+                assert median <= 20 * median_alone + 50_000
             near.shutdown(socket.SHUT_WR)
             assert ends(server) == 0
     finally:
