@@ -57,8 +57,9 @@ def test_acknowledged_bytes_arrive_after_the_end(host, container, helper):
         far.settimeout(60)
         got = 0
         while got < 200_000:
-            got += len(far.recv(65536))
-        assert got == 200_000
+            piece = far.recv(65536)
+            assert piece, f"the end comes after {got} bytes"
+            got += len(piece)
         one.check_end(family)
 
 
