@@ -166,7 +166,7 @@ class Helper:
         self.process.send_signal(signal.SIGUSR1)
 
         def dumped():
-            found = dict(re.findall(r"(?:^|[:\s])([a-z][a-z0-9_]*)[ =](\d+)$",
+            found = dict(re.findall(r"(?:^|[:\s])([a-z][a-z0-9_]*)[ =](\d+)\n",
                                     self.stderr()[seen:], re.MULTILINE))
             return found if all(name in found for name in names) else None
         found = until(dumped, "all counters printed")
