@@ -13,7 +13,7 @@ import pytest
 from harness.helper import Helper, run_binary
 from harness.ns import CLEAN_ENV, listener
 from harness.traffic import connected, free_port, inbound, outbound
-from harness.util import until
+from harness.util import until, wait_readable
 
 MODES = [[], ["--enable-sandbox", "--enable-seccomp"]]
 
@@ -172,6 +172,27 @@ def test_fifty_restarts(host, container, helpers):
         old.check_end(family)
         old = new
     outbound(container, host, 100_000)
+
+
+@pytest.mark.parametrize("same", ["tap", "socket"])
+def test_successor_waits(host, container, helpers, same):
+    """A predecessor that has been told to end may wait for a processor for a second."""
+    paths = [host.path("one.sock"), host.path("one.sock" if same == "socket" else "other.sock")]
+    taps = ["tap0", "tap0" if same == "tap" else "tap1"]
+    old = Helper(host, ["-a", paths[0]], [container.pid, taps[0]], api=False)
+    helpers.append(old)
+    family = old.children()
+    old.process.send_signal(signal.SIGSTOP)
+    old.hang_up()
+    try:
+        new = Helper(host, ["-a", paths[1]], [container.pid, taps[1]], api=False, wait=False)
+        helpers.append(new)
+        assert not wait_readable(new.ready_read, 1), new.stderr()
+    finally:
+        old.process.send_signal(signal.SIGCONT)
+    new.wait_ready()
+    old.check_end(family)
+    assert os.path.exists(paths[1])
 
 
 def test_ports_are_free_at_once(host, container, helpers):
