@@ -53,7 +53,7 @@ def test_descriptors_that_are_no_listeners(one):
             error = pass_fds(one, [fd.fileno()])["error"]
             assert error["desc"] == "bad request: add_hostfwd: bad arguments.host_fd"
             assert (error["field"], error["errno"]) == ("host_fd", errno)
-    until(lambda: one.descriptors() == before, "as many descriptors as before")
+    until(lambda: one.descriptors() <= before, "as many descriptors as before")
 
 
 def test_too_many_descriptors(one):
@@ -70,7 +70,7 @@ def test_too_many_descriptors(one):
         assert one.descriptors() < before + 40 + 64 + 16
         for client in clients:
             client.close()
-    until(lambda: one.descriptors() == before, "as many descriptors as before")
+    until(lambda: one.descriptors() <= before, "as many descriptors as before")
 
 
 def test_ten_megabytes(one):

@@ -154,7 +154,7 @@ def test_many_at_once(container, helper, resolver):
             sock.send(query("some.example", ident))
         for _ in range(100):  # what is lost on the way is UDP's affair
             assert sock.recv(512)
-    until(lambda: one.descriptors() == before, "all sockets are closed")
+    until(lambda: one.descriptors() <= before, "all sockets are closed")
 
 
 @relay_only
