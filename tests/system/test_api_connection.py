@@ -66,7 +66,8 @@ def test_too_many_descriptors(one):
         for _ in range(40):
             clients.append(one.connect())
             socket.send_fds(clients[-1], [b" "], [null.fileno()] * 16)
-        assert one.api("list_hostfwd")["entries"] == []
+            # they are not on their way for long, which counts for all programs of the user
+            assert one.api("list_hostfwd")["entries"] == []
         assert one.descriptors() < before + 40 + 64 + 16
         for client in clients:
             client.close()
