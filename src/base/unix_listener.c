@@ -15,8 +15,8 @@
 #include "base/fd.h"
 #include "base/util.h"
 
-/* How long a predecessor that is ending may still hold the path. */
-#define PREDECESSOR_NS (500 * NS_PER_MS)
+/* How long a predecessor that is ending may still hold the path on a busy machine. */
+#define PREDECESSOR_NS (3 * NS_PER_SEC)
 
 static int open_socket(void)
 {

@@ -19,8 +19,8 @@
 
 #define TUN_PATH "/dev/net/tun"
 
-/* How long a tap of that name may be about to go, and how often to look. */
-#define BUSY_NS       (500 * NS_PER_MS)
+/* How long a tap of that name may be about to go on a busy machine, and how often to look. */
+#define BUSY_NS       (3 * NS_PER_SEC)
 #define BUSY_RETRY_MS 2
 
 /* struct virtio_net_hdr, and struct virtio_net_hdr_mrg_rxbuf of <linux/virtio_net.h>. */

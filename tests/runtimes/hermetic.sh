@@ -47,7 +47,7 @@ if command -v socat >/dev/null && command -v curl >/dev/null; then
 	# shellcheck disable=SC2016
 	unshare --net sh -c 'echo 1 >"$1/up"; read -r go <"$1/up"; ip link set lo up; ip link set h1 up
 		ip addr add 192.0.2.20/24 dev h1; echo 2 >"$1/up"
-		exec socat TCP4-LISTEN:8800,reuseaddr,fork SYSTEM:"read -r p f; exec curl -fsS -m 20 http\\://192.0.2.10\\:\$p/\$f"' sh "$d" &
+		exec socat TCP4-LISTEN:8800,reuseaddr,fork SYSTEM:"read -r p f; exec curl -fsS -m 100 http\\://192.0.2.10\\:\$p/\$f"' sh "$d" &
 	far=$!
 	read -r _ <"$d/up"
 	ip link set h1 netns "$far"

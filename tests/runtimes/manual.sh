@@ -22,7 +22,7 @@ helper() {
 	bg_up 10 helper_with_fds "$n" "$@" || { cat "$W/$n.log" >&2; die "no ready-fd, or it did not say 1"; }
 	H=$BG
 }
-api() { printf '%s' "$1" | socat -t 5 - "UNIX-CONNECT:$S"; }
+api() { printf '%s' "$1" | socat -t 20 - "UNIX-CONNECT:$S"; }
 forward() {      # forward PORT: a host port to it; sets P
 	free_port P
 	local r; r=$(api '{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"127.0.0.1","host_port":'"$P"',"guest_port":'"$1"'}}')
@@ -48,8 +48,8 @@ dns() {
 	say "ok: dns"
 }
 pings() {
-	"${IN[@]}" busybox ping -c 1 -W 5 10.0.2.2 >/dev/null || die "ping 10.0.2.2"
-	[ -z "$RT_HOSTIP" ] || "${IN[@]}" busybox ping -c 1 -W 5 "$RT_HOSTIP" >/dev/null || die "ping $RT_HOSTIP"
+	"${IN[@]}" busybox ping -c 1 -W 20 10.0.2.2 >/dev/null || die "ping 10.0.2.2"
+	[ -z "$RT_HOSTIP" ] || "${IN[@]}" busybox ping -c 1 -W 20 "$RT_HOSTIP" >/dev/null || die "ping $RT_HOSTIP"
 	say "ok: ping"
 }
 done_with() { local p; for p; do kill "$p"; wait "$p" 2>/dev/null || :; done; }

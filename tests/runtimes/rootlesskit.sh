@@ -41,7 +41,7 @@ one() {
 	# UDP, through a published port.
 	bg "${inside[@]}" socat -T 1 UDP4-LISTEN:7000,reuseaddr,fork EXEC:cat
 	rootlessctl --socket "$st/api.sock" add-ports "127.0.0.1:$pu:7000/udp" >/dev/null
-	retry 10 bash -c "echo hello | socat -t 0.3 - UDP4:127.0.0.1:$pu | grep -qx hello" || die "udp echo through $pu"
+	retry 10 bash -c "echo hello | socat -t 2 - UDP4:127.0.0.1:$pu | grep -qx hello" || die "udp echo through $pu"
 	say "ok: $1: add-ports, list-ports, remove-ports, udp"
 	[ -z "$RT_DNS" ] || { "${inside[@]}" busybox nslookup -type=a rt-test.example $net.3 | grep -q 192.0.2.77 || die "dns"; say "ok: dns"; }
 

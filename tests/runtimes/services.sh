@@ -20,7 +20,7 @@ H=$BG
 forward() {      # forward PROTO GUESTPORT [HOSTPORT]: sets P
 	[ $# -gt 2 ] && P=$3 || free_port P
 	printf '{"execute":"add_hostfwd","arguments":{"proto":"%s","host_addr":"'"${LISTEN:-127.0.0.1}"'","host_port":%s,"guest_addr":"10.0.2.100","guest_port":%s}}' \
-		"$1" "$P" "$2" | socat -t 5 - "UNIX-CONNECT:$S" | grep -q '"id"' || die "add_hostfwd $*"
+		"$1" "$P" "$2" | socat -t 20 - "UNIX-CONNECT:$S" | grep -q '"id"' || die "add_hostfwd $*"
 }
 mem() { awk '/VmRSS/ {print $2 " kB"}' "/proc/$H/status"; }
 
@@ -48,7 +48,7 @@ t_nginx() {
 	bg nginx -e "$d/out.err" -c "$d/out.conf" 2>/dev/null
 	bg "${IN[@]}" nginx -e "$d/in.err" -c "$d/in.conf"
 	forward tcp 80; IP=$P; forward tcp 443; IT=$P
-	local k=(curl -fsS -m 30 --cacert "$d/cert") i
+	local k=(curl -fsS -m 120 --cacert "$d/cert") i
 	retry 10 curl -fs -o /dev/null "http://127.0.0.1:$OP/small" || { cat "$d/out.err" >&2; die "nginx outside"; }
 	retry 10 curl -fs -o /dev/null "http://127.0.0.1:$IP/small" || { cat "$d/in.err" >&2; die "nginx inside"; }
 	[ "$("${k[@]}" "http://127.0.0.1:$IP/blob" | sha256sum)" = "$SUM_in" ] || die "http in"
@@ -63,9 +63,9 @@ t_nginx() {
 many() {         # many URL CONNECTIONS RUN...: 300 requests over so many connections, then 1000 over one
 	local u=$1 c=$2 n t; shift 2
 	t=$(date +%s%N)
-	n=$("$@" curl -sS -m 60 -Z --parallel-max "$c" --no-progress-meter "$u?[1-300]" | grep -c small)
+	n=$("$@" curl -sS -m 240 -Z --parallel-max "$c" --no-progress-meter "$u?[1-300]" | grep -c small)
 	[ "$n" = 300 ] || die "$n of 300 requests to $u over $c connections"
-	n=$("$@" curl -sS -m 60 --no-progress-meter "$u?[1-1000]" | grep -c small)
+	n=$("$@" curl -sS -m 240 --no-progress-meter "$u?[1-1000]" | grep -c small)
 	[ "$n" = 1000 ] || die "$n of 1000 requests to $u over one connection"
 	say "ok: 300 requests over $c connections, 1000 over one, $(( ($(date +%s%N) - t) / 1000000 )) ms, $u"
 }
@@ -76,8 +76,8 @@ t_burst() {
 	local i n
 	[ -n "${IP:-}" ] || t_nginx
 	for i in 1 2 3 4 5; do
-		n=$(curl -sS -m 3 -Z --parallel-max 50 --no-progress-meter "http://127.0.0.1:$IP/small?[1-300]" 2>/dev/null | grep -c small)
-		[ "$n" = 300 ] || die "burst $i: $n of 300 requests answered within 3 s"
+		n=$(curl -sS -m 20 -Z --parallel-max 50 --no-progress-meter "http://127.0.0.1:$IP/small?[1-300]" 2>/dev/null | grep -c small)
+		[ "$n" = 300 ] || die "burst $i: $n of 300 requests answered within 20 s"
 	done
 	say "ok: 5 bursts of 50 connections to a forwarded port"
 }
@@ -110,7 +110,7 @@ t_node() {       # streams a request back, chunked, in both directions at once
 		const http = require('http'), crypto = require('crypto'), [, , host, port, many] = process.argv;
 		const one = () => new Promise((ok, no) => {
 		  const up = crypto.createHash('sha256'), down = crypto.createHash('sha256'); let n = 0;
-		  const q = http.request({host, port, method: 'POST', agent: false, timeout: 20000}, r => {
+		  const q = http.request({host, port, method: 'POST', agent: false, timeout: 100000}, r => {
 		    r.on('data', d => { n += d.length; down.update(d); });
 		    r.on('end', () => n === 1 << 20 && up.digest('hex') === down.digest('hex') ? ok() : no(new Error('got ' + n + ' bytes')));
 		  });
@@ -146,8 +146,8 @@ t_dns() {        # a server on each side; answers of 40 bytes and of 1.3 kB, UDP
 		local s=$1 p=$2 t; shift 2
 		retry 10 "$@" dig +tries=1 +time=1 "@$s" -p "$p" a.example || die "no answer from $s"
 		for t in +notcp +tcp; do
-			[ "$("$@" dig $t +short +tries=3 +time=2 "@$s" -p "$p" a.example)" = 192.0.2.1 ] || die "dig $t a.example at $s"
-			[ "$("$@" dig $t +short +ignore +bufsize=4096 +tries=3 +time=2 "@$s" -p "$p" TXT big.example | wc -l)" = 6 ] || die "dig $t big.example at $s"
+			[ "$("$@" dig $t +short +tries=3 +time=10 "@$s" -p "$p" a.example)" = 192.0.2.1 ] || die "dig $t a.example at $s"
+			[ "$("$@" dig $t +short +ignore +bufsize=4096 +tries=3 +time=10 "@$s" -p "$p" TXT big.example | wc -l)" = 6 ] || die "dig $t big.example at $s"
 		done
 		say "ok: dns, UDP and TCP, $s"
 	}

@@ -246,6 +246,8 @@ static void run(uint64_t count, uint64_t parallel, bool is_held)
 			dial_one(n_dialled++, is_held);
 		int n = epoll_wait(epoll_fd, events, 256, 60000);
 
+		if (n < 0 && errno == EINTR) /* it was stopped for a while */
+			continue;
 		if (n <= 0)
 			fail("silence");
 		for (int i = 0; i < n; i++)

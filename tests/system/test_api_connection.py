@@ -53,7 +53,7 @@ def test_descriptors_that_are_no_listeners(one):
             error = pass_fds(one, [fd.fileno()])["error"]
             assert error["desc"] == "bad request: add_hostfwd: bad arguments.host_fd"
             assert (error["field"], error["errno"]) == ("host_fd", errno)
-    until(lambda: one.descriptors() == before, "as many descriptors as before")
+    until(lambda: one.descriptors() <= before, "as many descriptors as before")
 
 
 def test_too_many_descriptors(one):
@@ -66,11 +66,12 @@ def test_too_many_descriptors(one):
         for _ in range(40):
             clients.append(one.connect())
             socket.send_fds(clients[-1], [b" "], [null.fileno()] * 16)
-        assert one.api("list_hostfwd")["entries"] == []
+            # they are not on their way for long, which counts for all programs of the user
+            assert one.api("list_hostfwd")["entries"] == []
         assert one.descriptors() < before + 40 + 64 + 16
         for client in clients:
             client.close()
-    until(lambda: one.descriptors() == before, "as many descriptors as before")
+    until(lambda: one.descriptors() <= before, "as many descriptors as before")
 
 
 def test_ten_megabytes(one):

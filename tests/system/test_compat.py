@@ -69,7 +69,7 @@ def test_dhcp(host, container, helper):
         file.write('#!/bin/sh\n[ "$1" != bound ] || echo "$ip $subnet $router $dns $serverid '
                    '$lease"\n')
     os.chmod(script, 0o755)
-    done = container.run("busybox", "udhcpc", "-i", "tap0", "-n", "-q", "-f", "-s", script)
+    done = container.run("busybox", "udhcpc", "-i", "tap0", "-t", "15", "-n", "-q", "-f", "-s", script)
     assert "10.0.2.15 255.255.255.0 10.0.2.2 10.0.2.3 10.0.2.2 86400" in done.stdout
 
 

@@ -68,7 +68,7 @@ def test_dnsperf(host, container, helper, dnsmasq):
         file.write("".join(f"host{i}.example A\n" for i in range(1000)))
     before = one.descriptors()
     done = container.run("dnsperf", "-s", "10.0.2.3", "-d", path, "-n", "10", "-c", "8", "-q", "50",
-                         "-t", "30")
+                         "-t", "30", timeout=600)
     assert re.search(r"Queries completed: +10000 \(100", done.stdout), done.stdout
     assert "Response codes:       NOERROR 10000" in done.stdout, done.stdout
     until(lambda: one.descriptors() <= before + 8, "the sockets are closed again")

@@ -238,7 +238,9 @@ class Router(Held):
             echo 1 >/proc/sys/net/ipv4/ip_forward
             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
             echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+            echo 0 >/proc/sys/net/ipv4/icmp_ratemask
             echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
+            echo >/proc/sys/net/ipv6/icmp/ratemask || : # since Linux 5.3
             for t in unreachable:1 prohibit:2 throw:3 blackhole:4; do
                 ip route add ${t%:*} 198.51.100.${t#*:}
                 ip -6 route add ${t%:*} 2001:db8:1::${t#*:}

@@ -128,13 +128,13 @@ def test_extension_headers_without_end(wire):
 def test_fragments_that_never_meet(wire, one):
     """Reassembly is bounded: 80 MB of first fragments do not make us grow by half as much."""
     wire.send(ip4(FROM4, TO4, 17, bytes(64), 1, 0x2000))
-    before = memory_kb(one)
+    before, n_before = memory_kb(one), one.counters()["frames_in"]
     for ident in range(60000):
         wire.send(ip4(FROM4, TO4, 17, bytes(1400), ident & 0xffff, 0x2000))
-        if ident % 500 == 0:
-            one.api("list_hostfwd")  # a turn for the relay, so that the tap's queue drains
+        if ident % 500 == 499:  # none may be lost in the tap's queue
+            until(lambda: one.counters()["frames_in"] - n_before > ident,  # pylint: disable=W0640
+                  "they have come")
     assert memory_kb(one) - before < 40 * 1024
-    assert one.counters()["frames_in"] > 40000, "most of them were lost before they reached us"
 
 
 def memory_kb(one):

@@ -111,7 +111,7 @@ def ask(host, near, one):
     number, found = near.fileno(), []
     for _ in range(2):
         before = cpu_ticks(one.pid)
-        p99_us = float(host.user.python(ASK, number, pass_fds=[number]).stdout)
+        p99_us = float(host.user.python(ASK, number, pass_fds=[number], timeout=600).stdout)
         found.append((cpu_ticks(one.pid) - before, p99_us))
     return min(found)
 
@@ -154,7 +154,7 @@ def test_clients_that_never_read(host, container, helper, small_sockets, many_de
                 beside, beside_us = ask(host, near, one)
                 print(f"p99 {alone_us:.0f} us alone, {beside_us:.0f} us beside {n} that never read; "
                       f"{alone} and {beside} ticks of the helper's")
-                assert beside <= 3 * alone + 20
+                assert beside <= 5 * alone + 20
             near.shutdown(socket.SHUT_WR)
             assert ends(server) == 0
     finally:

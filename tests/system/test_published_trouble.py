@@ -13,7 +13,7 @@ from harness.published import (GUEST4, RESET, Cell, Place, entry_of, fill, guest
                                reset, wait_entry)
 from harness.traffic import MIB, free_port, stream, transfer
 from harness.udp import FOUR, SIX
-from harness.util import DEADLINE, Thread, cpu_ticks, until, wait_readable
+from harness.util import DEADLINE, Thread, until, wait_readable
 
 pytestmark = pytest.mark.relay_only
 both_paths = pytest.mark.parametrize("path", ["splice", "tap"])
@@ -144,7 +144,7 @@ def test_server_that_never_accepts(place, path):
                 clients[-1].sendall(b"hello?")
             with conversation(place, path):
                 pass
-            no_spin(place.helper)
+            place.helper.wait_rest()
             for client in clients:
                 reset(client)
         until(lambda: place.helper.descriptors() <= descriptors + 4, "its clients are gone")
@@ -210,13 +210,6 @@ def test_without_the_agent(place):
 
 # --- room
 
-def no_spin(one):
-    """Half a second in which nothing is asked of it costs less than half of that."""
-    before = cpu_ticks(one.pid)
-    one.pause(0.5)
-    assert cpu_ticks(one.pid) - before <= 25, "it spins"
-
-
 PIPE_HOG = """
 import fcntl, os, sys, resource
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -270,7 +263,7 @@ def test_out_of_descriptors(host, container, helper, path):
                 return place.helper.counters()["forward_refused"] > 0
             until(some_refused, "clients are refused")
             assert len(place.helper.api("list_hostfwd")["entries"]) == 2
-            no_spin(place.helper)
+            place.helper.wait_rest()
 
         def answered():
             with host.user.socket() as client, contextlib.suppress(ConnectionError):

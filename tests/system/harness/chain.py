@@ -21,11 +21,14 @@ class Hop(Held):
 
 
 def dress(world, name, four, six, mtu):
-    """Errors are not limited: tests cause many in a second."""
+    """Errors are not limited: tests cause many in a second. The masks are about the limit that older
+    kernels have for all namespaces together."""
     world.shell(f"""
         ip link set lo up
         echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+        echo 0 >/proc/sys/net/ipv4/icmp_ratemask
         echo 0 >/proc/sys/net/ipv6/icmp/ratelimit 2>/dev/null || :
+        echo >/proc/sys/net/ipv6/icmp/ratemask 2>/dev/null || :
         echo 1 >/proc/sys/net/ipv4/ip_forward
         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding 2>/dev/null || :
         echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad 2>/dev/null || :

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 from .ns import CLEAN_ENV, ends
-from .util import DEADLINE, children_of, status_of, until, wait_readable
+from .util import DEADLINE, children_of, cpu_ticks, status_of, until, wait_readable
 
 # Which program; /usr/bin/slirp4netns is a baseline, when it is asked for. conftest.py insists.
 BINARY = os.path.realpath(os.environ.get("NETNS_HELPER", "/nonexistent"))
@@ -166,7 +166,7 @@ class Helper:
         self.process.send_signal(signal.SIGUSR1)
 
         def dumped():
-            found = dict(re.findall(r"(?:^|[:\s])([a-z][a-z0-9_]*)[ =](\d+)$",
+            found = dict(re.findall(r"(?:^|[:\s])([a-z][a-z0-9_]*)[ =](\d+)\n",
                                     self.stderr()[seen:], re.MULTILINE))
             return found if all(name in found for name in names) else None
         found = until(dumped, "all counters printed")
@@ -179,6 +179,15 @@ class Helper:
             assert not wait_readable(pidfd, seconds), self.stderr()
         finally:
             os.close(pidfd)
+
+    def wait_rest(self):
+        """Waits for half a second that costs it less than half of that: it does not spin. What it had
+        to do before may take its time."""
+        def rests():
+            before = cpu_ticks(self.pid)
+            self.pause(0.5)
+            return cpu_ticks(self.pid) - before <= 25
+        until(rests, "it rests")
 
     def wait_grown(self, before, *names):
         """Waits until each of these counters is above what it was."""

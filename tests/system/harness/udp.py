@@ -5,7 +5,7 @@ import select
 import socket
 import struct
 
-from .util import DEADLINE, Thread, wait_readable
+from .util import DEADLINE, Thread
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 MSG_ERRQUEUE = 0x2000

@@ -44,7 +44,8 @@ class Thread(threading.Thread):
         except BaseException as error:  # pylint: disable=broad-except
             self.error = error
 
-    def result(self, deadline=DEADLINE):
+    def result(self, deadline=10 * DEADLINE):
+        """Its sockets have the deadline for each step; all of them may take longer."""
         self.join(deadline)
         assert not self.is_alive(), f"{self.call[0].__name__} did not end within {deadline} s"
         if self.error:
