@@ -326,8 +326,23 @@ static void open_run(struct splice *splice, struct splice_flow *flow)
 		flow_reset(flow);
 }
 
+/* After a stall the time may be over while the news that it stands is still in epoll's queue,
+ * behind those of others. */
+static bool stands_after_all(const struct splice_flow *flow)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	return flow->state == SPLICE_DIALING && flow->dial_error == -ETIMEDOUT &&
+		getpeername(flow->near.fd, (struct sockaddr *)&peer, &len) == 0;
+}
+
 static void flow_run(struct splice *splice, struct splice_flow *flow)
 {
+	if (stands_after_all(flow)) {
+		flow->near.writable = true;
+		opened(flow);
+	}
 	if (flow->state == SPLICE_OPEN)
 		open_run(splice, flow);
 	else if (flow->far.failed)

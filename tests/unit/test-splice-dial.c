@@ -278,6 +278,28 @@ static void test_slow_source(void)
 	bench_done(&b);
 }
 
+/* The connection stands, but a busy turn takes 128 events, and its own was not among them. */
+static void test_late_event(void)
+{
+	struct bench b;
+	struct pair pair;
+
+	bench_init(&b, SIDE_TCP4, SIDE_TCP4, &usual);
+	pair.client = bench_arrive(&b);
+	pair.server = accept_now(b.service);
+	b.loop.now_ns += SPLICE_DIAL_NS;
+	timer_heap_expire(&b.loop.timers, b.loop.now_ns);
+	splice_finish(b.splice);
+	g_assert_cmpint(b.n_fell_back, ==, 0);
+	g_assert_cmpuint(b.usage->n_active, ==, 1);
+	g_assert_cmpint(send(pair.client, "a", 1, 0), ==, 1);
+	expect_text(&b, pair.server, "a");
+	g_assert_cmpint(send(pair.server, "b", 1, 0), ==, 1);
+	expect_text(&b, pair.client, "b");
+	pair_close(&b, &pair);
+	bench_done(&b);
+}
+
 /* Who was not let in yet has no connection that could have ended. */
 static void test_stop_dialling(void)
 {
@@ -396,6 +418,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/splice-dial/timeout", test_timeout);
 	g_test_add_func("/splice-dial/source-timeout", test_source_timeout);
 	g_test_add_func("/splice-dial/slow-source", test_slow_source);
+	g_test_add_func("/splice-dial/late-event", test_late_event);
 	g_test_add_func("/splice-dial/stop", test_stop_dialling);
 	g_test_add_func("/splice-dial/no-route", test_no_route);
 	g_test_add_func("/splice-dial/client-resets", test_client_resets);
