@@ -254,5 +254,6 @@ bool dgrams_finish(struct world *world)
 		again = true;
 	}
 	again |= publish_finish(ds->publish);
+	dns_finish(ds->dns);
 	return udpflow_finish(&ds->udpflow) || again;
 }
