@@ -31,7 +31,7 @@ static void deliver(struct dns *dns, struct dns_query *query, struct dns_answer 
 		.src = query->asked,
 		.dst = query->near,
 	};
-	struct iovec iov[EGRESS_PIECES_MAX];
+	UNCLEARED struct iovec iov[EGRESS_PIECES_MAX];
 	int n_iov = 0;
 
 	for (struct dns_answer *one = first; one < first + n && n_iov < EGRESS_PIECES_MAX; one++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
+#include "base/util.h"
 #include "dns/internal.h"
 
 void dns_send(struct dns_try *try)
@@ -68,7 +69,7 @@ static void send_from(struct dns_socket *socket, const struct host_datagram *mes
 
 void dns_send_all(struct dns *dns)
 {
-	struct host_datagram messages[OUTBOX_MESSAGES];
+	UNCLEARED struct host_datagram messages[OUTBOX_MESSAGES];
 	void *sender;
 	unsigned int n;
 

@@ -447,7 +447,7 @@ static bool refuses_runs(int error)
 static int send_from(
 	struct host_dgram *dgram, const struct host_datagram *datagrams, int n, struct place *at)
 {
-	struct outgoing out;
+	UNCLEARED struct outgoing out;
 	int repeats = 0;
 	bool was_partial = false;
 
@@ -636,7 +636,7 @@ static int read_messages(struct incoming *in, struct host_datagram *datagrams, i
 int hostsock_dgram_recv(
 	struct host *host, struct host_dgram *dgram, struct host_datagram *datagrams, int n)
 {
-	struct incoming in;
+	UNCLEARED struct incoming in;
 	int n_whole = 0, asked, r;
 
 	do {
