@@ -117,13 +117,15 @@ static void take_signals(struct relay *relay)
 	}
 }
 
-static void send_answer(struct relay *relay, size_t len)
+/* A frame of ingress's. */
+static void send_answer(void *owner, const uint8_t *frame, size_t len)
 {
 	static uint8_t no_offload[LINK_HEADER_LEN];
+	struct relay *relay = owner;
 	struct link *link = relay->link;
 	const struct iovec iov[2] = {
 		{.iov_base = no_offload, .iov_len = sizeof(no_offload)},
-		{.iov_base = relay->answer, .iov_len = len},
+		{.iov_base = (uint8_t *)(uintptr_t)frame, .iov_len = len},
 	};
 
 	if (link->ops->send(link, iov, ARRAY_SIZE(iov)) == 0)
@@ -141,7 +143,7 @@ static void frame_input(struct relay *relay, size_t len)
 		relay->loop.now_ns, &packet, relay->answer, &answer_len);
 
 	if (kind == INGRESS_ANSWER)
-		send_answer(relay, answer_len);
+		send_answer(relay, relay->answer, answer_len);
 	else if (kind == INGRESS_DROP)
 		return;
 	else if (relay->has_stack)
@@ -579,6 +581,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 	relay->frame = frame_place(relay, parts->options->stack);
 	ingress_init(&relay->ingress, &relay->policy, &relay->icmp_limit,
 		parts->options->stack == STACK_AUTO, &relay->counters);
+	ingress_watch(&relay->ingress, &relay->loop.timers, send_answer, relay);
 	hostsock_init(&relay->hostsock, &relay->loop, host_features(parts->options));
 	relay->ingress.offloads = relay->link->offloads;
 	start_resolver(relay, parts);

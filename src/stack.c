@@ -227,6 +227,7 @@ bool stack_finish(struct stack *stack)
 
 	more = (stack->splice && splice_finish(stack->splice)) || more;
 	more = tcpflow_finish(&stack->tcpflow) || more;
+	dns_finish(stack->dns);
 	return udpflow_finish(&stack->udpflow) || more;
 }
 

@@ -61,7 +61,7 @@ static int timeout_ms(int64_t until_ns)
 
 int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner)
 {
-	struct epoll_event events[LOOP_BATCH];
+	UNCLEARED struct epoll_event events[LOOP_BATCH];
 	int64_t until_ns = MIN(deadline_ns, timer_heap_next(&loop->timers));
 	int timeout = until_ns <= loop->now_ns ? 0 : timeout_ms(until_ns);
 	int n = epoll_wait(loop->epoll_fd, events, LOOP_BATCH, timeout);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "base/util.h"
@@ -20,19 +19,13 @@
 /* All that wait for an answer; beyond that the oldest gives way. */
 #define QUERIES_MAX     16384
 #define QUERY_BYTES_MAX (16 * 1024 * 1024)
-#define INBOX_DATAGRAM  65536
-/* Of one socket in one turn: a stranger who floods it holds up nobody. */
-#define RECEIVES_MAX 16
-#define ERRORS_MAX   64
-
-#define HOST_EVENTS  (EPOLLIN | EPOLLERR | EPOLLET)
 
 static int64_t now_of(const struct dns *dns)
 {
 	return dns->config.loop->now_ns;
 }
 
-static void tell(struct dns *dns, const struct host_nameserver *server, bool answered)
+void dns_tell(struct dns *dns, const struct host_nameserver *server, bool answered)
 {
 	struct host *host = dns->config.host;
 
@@ -46,7 +39,7 @@ static struct dns_query **bucket_of(struct dns *dns, uint64_t hash)
 	return &dns->buckets[hash % DNS_BUCKETS];
 }
 
-static void query_free(struct dns_query *query)
+void dns_query_unlink(struct dns_query *query)
 {
 	struct dns *dns = query->owner;
 	struct dns_query **ref = bucket_of(dns, query->hash);
@@ -61,6 +54,11 @@ static void query_free(struct dns_query *query)
 	list_remove(&query->waiting);
 	dns->n_queries--;
 	dns->n_bytes -= sizeof(*query) + query->len;
+}
+
+static void query_free(struct dns_query *query)
+{
+	dns_query_unlink(query);
 	free(query);
 }
 
@@ -109,15 +107,12 @@ static bool ask(struct dns_query *query, const struct host_nameserver *server)
 		count(dns->config.counters, COUNTER_DNS_FAILED_OVER);
 	r = dns_socket_attach(dns, try);
 	if (r == 0)
-		r = dns_socket_send(try);
-	if (r == 0 || r == -EAGAIN)
-		return true;
-	dns_socket_detach(try);
-	if (r == -EMFILE)
+		dns_send(try);
+	else if (r == -EMFILE)
 		query->is_short = true;
 	else
-		tell(dns, server, false);
-	return false;
+		dns_tell(dns, server, false);
+	return r == 0;
 }
 
 /* The next one that was not asked yet. False: there is none. */
@@ -187,6 +182,15 @@ static void proceed(struct dns_query *query)
 	}
 }
 
+void dns_onward(struct dns_try *try)
+{
+	struct dns_query *query = try->query;
+
+	dns_socket_detach(try);
+	if (!list_is_linked(&query->waiting))
+		list_append(&query->owner->onward, &query->waiting);
+}
+
 static void fire(struct timer *timer, int64_t now_ns)
 {
 	struct dns_query *query = container_of(timer, struct dns_query, timer);
@@ -198,7 +202,7 @@ static void fire(struct timer *timer, int64_t now_ns)
 		return;
 	}
 	if (last->socket)
-		tell(query->owner, &last->server, false);
+		dns_tell(query->owner, &last->server, false);
 	proceed(query);
 }
 
@@ -221,7 +225,7 @@ static void ask_again(struct dns_query *query)
 		struct dns_try *try = &query->tries[query->n_again++ % query->n_tries];
 
 		if (try->socket) {
-			dns_socket_send(try);
+			dns_send(try);
 			return;
 		}
 	}
@@ -342,148 +346,59 @@ void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packe
 	} while (len);
 }
 
-/* ---- from the host ---- */
+/* ---- the turn ---- */
 
-static void answer(struct dns_query *query, uint8_t *data, size_t len)
+/* Ends: each query goes on at most HOST_NAMESERVERS_MAX times. */
+void dns_finish(struct dns *dns)
 {
-	struct dns *dns = query->owner;
-	const struct iovec iov = {.iov_base = data, .iov_len = len};
-	const struct egress_head head = {
-		.dst_mac = query->near_mac,
-		.src_mac = egress_mac(&query->asked),
-		.src = query->asked,
-		.dst = query->near,
-	};
+	struct list *node;
 
-	memcpy(data, query->data, sizeof(be16)); /* its own id */
-	egress_udp(dns->config.egress, &head, DNS_PORT, query->near_port, &iov, 1);
-	count(dns->config.counters, COUNTER_DNS_ANSWERS);
-	query_free(query);
-}
-
-static void take_answer(struct dns_socket *socket, uint8_t *data, size_t len)
-{
-	struct dns *dns = socket->owner;
-	struct dns_try *try = NULL;
-	be16 id;
-
-	if (len >= DNS_HEADER_LEN) {
-		memcpy(&id, data, sizeof(id));
-		try = dns_socket_find(socket, be16_get(id));
+	while (dns->outbox.n || !list_is_empty(&dns->onward)) {
+		dns_send_all(dns);
+		while ((node = list_take(&dns->onward)))
+			proceed(container_of(node, struct dns_query, waiting));
 	}
-	if (!try || !dns_is_answer(data, len, try->query->data, try->query->len)) {
-		count(dns->config.counters, COUNTER_DNS_STRANGERS);
-		return;
-	}
-	tell(dns, &socket->server, true);
-	answer(try->query, data, len);
-}
-
-/* One datagram, or a run of them. */
-static void take_datagram(struct dns_socket *socket, const struct host_datagram *datagram)
-{
-	size_t len = datagram->len, one = datagram->segment ? datagram->segment : len, at = 0;
-
-	do {
-		take_answer(socket, datagram->data + at, MIN(one, len - at));
-		at += one;
-	} while (at < len);
-}
-
-/* The socket takes no more; whoever waits there goes on to the next nameserver. */
-static void fail(struct dns_socket *socket)
-{
-	struct dns *dns = socket->owner;
-
-	tell(dns, &socket->server, false);
-	socket->is_failed = true;
-	while (!list_is_empty(&socket->tries)) {
-		struct dns_try *try = container_of(socket->tries.next, struct dns_try, in_socket);
-		struct dns_query *query = try->query;
-
-		dns_socket_detach(try);
-		proceed(query);
-	}
-}
-
-/* A datagram that was too long, as the only one, says nothing about the nameserver. Returns whether
- * there may be more. */
-static bool take_errors(struct dns_socket *socket)
-{
-	struct host *host = socket->owner->config.host;
-	struct host_dgram_error error;
-	bool has_failed = false;
-	int n = 0;
-
-	for (; n < ERRORS_MAX && host->ops->dgram_error(host, &socket->dgram, &error); n++)
-		has_failed |= error.error != EMSGSIZE;
-	if (has_failed)
-		fail(socket);
-	return n == ERRORS_MAX;
-}
-
-/* Returns whether there may be more. */
-static bool receive(struct dns_socket *socket)
-{
-	struct dns *dns = socket->owner;
-	struct host *host = dns->config.host;
-	struct host_datagram datagrams[DNS_BATCH];
-	int n = DNS_BATCH;
-
-	for (int i = 0; i < RECEIVES_MAX && n == DNS_BATCH; i++) {
-		for (int k = 0; k < DNS_BATCH; k++)
-			datagrams[k] = (struct host_datagram){
-				.data = dns->inbox + k * INBOX_DATAGRAM, .len = INBOX_DATAGRAM};
-		n = host->ops->dgram_recv(host, &socket->dgram, datagrams, DNS_BATCH);
-		for (int k = 0; k < n; k++)
-			take_datagram(socket, &datagrams[k]);
-	}
-	return n == DNS_BATCH;
-}
-
-void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events)
-{
-	struct dns_socket *socket = dns_socket_get(dns, handle);
-	struct host *host = dns->config.host;
-	bool has_more;
-
-	if (!socket)
-		return;
-	socket->is_held = true;
-	receive(socket);
-	has_more = events & EPOLLERR && take_errors(socket);
-	/* What an error was in front of. */
-	has_more |= receive(socket);
-	/* Edge-triggered, and not at its end: said once more, it is news again. */
-	if (has_more)
-		host->ops->change(host, socket->dgram.fd, HOST_EVENTS, handle);
-	socket->is_held = false;
-	dns_socket_settle(socket);
 }
 
 /* ---- life ---- */
+
+static int init(struct dns *dns, const struct flow_config *config)
+{
+	int r;
+
+	dns->config = *config;
+	dns->batch = INBOX_BATCH_MIN;
+	dns->wait_timer.fire = servers_are_late;
+	list_init(&dns->queries);
+	list_init(&dns->waiting);
+	list_init(&dns->onward);
+	list_init(&dns->open);
+	list_init(&dns->full);
+	dns->sockets = calloc(config->max_sockets, sizeof(struct dns_socket *));
+	dns->free_indices = calloc(config->max_sockets, sizeof(uint32_t));
+	if (!dns->sockets || !dns->free_indices)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->max_sockets; i++)
+		dns->free_indices[i] = i;
+	r = inbox_init(&dns->inbox, config->loop);
+	if (r < 0)
+		return r;
+	r = outbox_init(&dns->outbox);
+	if (r < 0)
+		inbox_done(&dns->inbox);
+	return r;
+}
 
 struct dns *dns_new(const struct flow_config *config)
 {
 	struct dns *dns = calloc(1, sizeof(*dns));
 
-	if (!dns)
-		return NULL;
-	dns->config = *config;
-	dns->wait_timer.fire = servers_are_late;
-	list_init(&dns->queries);
-	list_init(&dns->waiting);
-	list_init(&dns->open);
-	list_init(&dns->full);
-	dns->sockets = calloc(config->max_sockets, sizeof(struct dns_socket *));
-	dns->free_indices = calloc(config->max_sockets, sizeof(uint32_t));
-	dns->inbox = malloc((size_t)DNS_BATCH * INBOX_DATAGRAM);
-	if (!dns->sockets || !dns->free_indices || !dns->inbox) {
-		dns_free(dns);
-		return NULL;
+	if (dns && init(dns, config) < 0) {
+		free(dns->sockets);
+		free(dns->free_indices);
+		free(dns);
+		dns = NULL;
 	}
-	for (uint32_t i = 0; i < config->max_sockets; i++)
-		dns->free_indices[i] = i;
 	return dns;
 }
 
@@ -504,6 +419,7 @@ void dns_free(struct dns *dns)
 	timer_cancel(&dns->config.loop->timers, &dns->wait_timer);
 	free(dns->sockets);
 	free(dns->free_indices);
-	free(dns->inbox);
+	outbox_done(&dns->outbox);
+	inbox_done(&dns->inbox);
 	free(dns);
 }

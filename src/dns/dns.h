@@ -25,3 +25,5 @@ void dns_input(struct dns *dns, const uint8_t *frame, const struct packet *packe
 void dns_host_ready(struct dns *dns, struct handle handle, uint32_t events);
 /* The list of nameservers is there, or has changed: queries that wait for it go out. */
 void dns_servers_known(struct dns *dns);
+/* The end of a turn: what is to be sent goes out. */
+void dns_finish(struct dns *dns);

@@ -5,10 +5,10 @@
 #include "base/util.h"
 #include "dns/internal.h"
 
-/* A port is guessed less often than it changes (RFC 5452 9.2): tries that one socket serves at a
- * time, and in its life. */
-#define IN_FLIGHT_MAX 16
-#define USED_MAX      64
+/* A port is guessed less often than it changes (RFC 5452 9.2): tries that one socket serves, all at
+ * a time or one after another, and how long it takes new ones. */
+#define USED_MAX 64
+#define LIFE_NS  (1 * NS_PER_SEC)
 /* When there is no other socket to be had. */
 #define CROWDED_MAX 1024
 /* How long a socket that serves nobody waits for more. */
@@ -41,25 +41,30 @@ static void close_idle(struct timer *timer, int64_t now_ns)
 
 static bool is_worn(const struct dns_socket *socket)
 {
-	return socket->is_failed || socket->n_used >= USED_MAX;
+	return socket->is_failed || socket->n_used >= USED_MAX ||
+		socket->owner->config.loop->now_ns - socket->opened_ns >= LIFE_NS;
+}
+
+static bool may_close(const struct dns_socket *socket)
+{
+	return !socket->n_tries && !socket->is_held && !socket->has_unsent;
 }
 
 void dns_socket_settle(struct dns_socket *socket)
 {
 	struct dns *dns = socket->owner;
-	bool is_full = is_worn(socket) || socket->n_tries >= IN_FLIGHT_MAX;
 	struct timer_heap *timers = &dns->config.loop->timers;
 
 	if (socket->n_tries)
 		timer_cancel(timers, &socket->idle);
-	else if (is_worn(socket) && !socket->is_held) {
+	else if (is_worn(socket) && may_close(socket)) {
 		dns_socket_close(socket);
 		return;
 	} else {
 		timer_arm(timers, &socket->idle, dns->config.loop->now_ns + IDLE_NS);
 	}
 	list_remove(&socket->node);
-	list_append(is_full ? &dns->full : &dns->open, &socket->node);
+	list_append(is_worn(socket) ? &dns->full : &dns->open, &socket->node);
 }
 
 static int open_socket(
@@ -73,6 +78,7 @@ static int open_socket(
 		.peer = &server->addr,
 		.peer_port = DNS_PORT,
 		.peer_scope = server->scope,
+		.is_plain = true,
 	};
 	const struct handle handle = {
 		.kind = HANDLE_DNS,
@@ -85,9 +91,9 @@ static int open_socket(
 		.server = *server,
 		.index = handle.index,
 		.generation = handle.generation,
+		.opened_ns = dns->config.loop->now_ns,
 		.idle.fire = close_idle,
 	};
-	list_init(&socket->tries);
 	return host->ops->dgram_open(host, &config, handle, &socket->dgram);
 }
 
@@ -113,7 +119,8 @@ static int new_socket(
 static struct dns_socket *find_open(struct dns *dns, const struct host_nameserver *server)
 {
 	for (struct list *node = dns->open.prev; node != &dns->open; node = node->prev)
-		if (dns_is_same_server(&socket_of(node)->server, server))
+		if (!is_worn(socket_of(node)) &&
+			dns_is_same_server(&socket_of(node)->server, server))
 			return socket_of(node);
 	return NULL;
 }
@@ -122,7 +129,7 @@ static struct dns_socket *find_open(struct dns *dns, const struct host_nameserve
 static bool make_room(struct dns *dns)
 {
 	for (struct list *node = dns->open.next; node != &dns->open; node = node->next) {
-		if (socket_of(node)->n_tries || socket_of(node)->is_held)
+		if (!may_close(socket_of(node)))
 			continue;
 		dns_socket_close(socket_of(node));
 		return true;
@@ -165,15 +172,18 @@ static int find_socket(
 
 /* ---- tries ---- */
 
+static struct dns_try **bucket_of(struct dns_socket *socket, uint16_t id)
+{
+	return &socket->tries[id % DNS_TRY_BUCKETS];
+}
+
 struct dns_try *dns_socket_find(struct dns_socket *socket, uint16_t id)
 {
-	for (struct list *node = socket->tries.next; node != &socket->tries; node = node->next) {
-		struct dns_try *try = container_of(node, struct dns_try, in_socket);
+	struct dns_try *try = *bucket_of(socket, id);
 
-		if (try->id == id)
-			return try;
-	}
-	return NULL;
+	while (try && try->id != id)
+		try = try->next;
+	return try;
 }
 
 /* Nobody can guess them: a keyed hash of a counter. */
@@ -191,13 +201,16 @@ static uint16_t new_id(struct dns *dns, struct dns_socket *socket)
 int dns_socket_attach(struct dns *dns, struct dns_try *try)
 {
 	struct dns_socket *socket;
+	struct dns_try **bucket;
 	int r = find_socket(dns, &try->server, &socket);
 
 	if (r < 0)
 		return r;
 	try->id = new_id(dns, socket);
 	try->socket = socket;
-	list_append(&socket->tries, &try->in_socket);
+	bucket = bucket_of(socket, try->id);
+	try->next = *bucket;
+	*bucket = try;
 	socket->n_tries++;
 	socket->n_used++;
 	dns_socket_settle(socket);
@@ -207,28 +220,27 @@ int dns_socket_attach(struct dns *dns, struct dns_try *try)
 void dns_socket_detach(struct dns_try *try)
 {
 	struct dns_socket *socket = try->socket;
+	struct dns_try **ref;
 
 	if (!socket)
 		return;
-	list_remove(&try->in_socket);
+	ref = bucket_of(socket, try->id);
+	while (*ref != try)
+		ref = &(*ref)->next;
+	*ref = try->next;
 	try->socket = NULL;
 	socket->n_tries--;
 	dns_socket_settle(socket);
 }
 
-int dns_socket_send(struct dns_try *try)
+/* It is held by the caller: what it served last does not close it. */
+void dns_socket_fail(struct dns_socket *socket)
 {
-	struct dns_query *query = try->query;
-	struct host *host = query->owner->config.host;
-	const struct host_datagram datagram = {.data = query->data, .len = query->len};
-	be16 near_id, id = be16_of(try->id);
-	int r;
-
-	memcpy(&near_id, query->data, sizeof(near_id));
-	memcpy(query->data, &id, sizeof(id));
-	r = host->ops->dgram_send(host, &try->socket->dgram, &datagram, 1);
-	memcpy(query->data, &near_id, sizeof(near_id));
-	return MIN(r, 0);
+	dns_tell(socket->owner, &socket->server, false);
+	socket->is_failed = true;
+	for (int i = 0; i < DNS_TRY_BUCKETS; i++)
+		while (socket->tries[i])
+			dns_onward(socket->tries[i]);
 }
 
 struct dns_socket *dns_socket_get(struct dns *dns, struct handle handle)

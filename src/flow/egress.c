@@ -278,7 +278,7 @@ static void send_fragments(struct egress *egress, struct datagram *d, uint32_t p
 	bool is4 = d->head->dst.family == AF_INET;
 	struct part part = {
 		.is_fragment = true, .id = is4 ? take_ids(egress, 1) : egress->next_id6++};
-	struct iovec frame[PIECES_MAX];
+	UNCLEARED struct iovec frame[PIECES_MAX];
 	uint8_t buf[HEADERS_MAX];
 	size_t skip = 0;
 	int piece = 1, n;
@@ -329,7 +329,7 @@ static void send_datagram(struct egress *egress, struct datagram *d)
 void egress_send(struct egress *egress, const struct egress_head *head, uint8_t protocol,
 	const struct iovec *iov, int n_iov)
 {
-	struct datagram d;
+	UNCLEARED struct datagram d;
 
 	if (n_iov < 1 || n_iov > EGRESS_PIECES_MAX) {
 		drop(egress);
@@ -375,7 +375,7 @@ void egress_udp(struct egress *egress, const struct egress_head *head, uint16_t 
 	uint16_t dst_port, const struct iovec *iov, int n_iov)
 {
 	struct udp_header udp = {.src_port = be16_of(src_port), .dst_port = be16_of(dst_port)};
-	struct datagram d;
+	UNCLEARED struct datagram d;
 
 	d.head = head;
 	d.protocol = IPPROTO_UDP;

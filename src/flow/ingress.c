@@ -32,6 +32,27 @@ void ingress_init(struct ingress *ingress, const struct policy *policy,
 	reassembly_init(&ingress->reassembly, counters);
 }
 
+static void tell_expired(
+	void *owner, const uint8_t *frame, const struct packet *packet, int64_t now_ns)
+{
+	struct ingress *ingress = owner;
+	uint8_t answer[INGRESS_ANSWER_MAX];
+	uint8_t type = packet->ethertype == ETH_TYPE_IP4 ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED;
+	size_t len = icmp_error_answer(ingress->policy, ingress->icmp_limit, frame, packet, type,
+		ICMP_REASSEMBLY_EXCEEDED, 0, now_ns, answer);
+
+	if (len)
+		ingress->tell(ingress->tell_owner, answer, len);
+}
+
+void ingress_watch(
+	struct ingress *ingress, struct timer_heap *timers, ingress_tell_fn *tell, void *owner)
+{
+	ingress->tell = tell;
+	ingress->tell_owner = owner;
+	reassembly_watch(&ingress->reassembly, timers, tell_expired, ingress);
+}
+
 void ingress_done(struct ingress *ingress)
 {
 	reassembly_done(&ingress->reassembly);

@@ -30,6 +30,9 @@
 /* Datagrams in one run: Linux makes no more (UDP_MAX_SEGMENTS; 64 before 6.9). */
 #define INGRESS_RUN_MAX 128
 
+/* An ICMP error for the container, an Ethernet frame, that answers no frame of this moment. */
+typedef void ingress_tell_fn(void *owner, const uint8_t *frame, size_t len);
+
 struct ingress {
 	const struct policy *policy;
 	struct icmp_limit *icmp_limit;
@@ -40,6 +43,8 @@ struct ingress {
 	/* Of the link, which may change them: bits of enum link_offload. 0 after ingress_init(). */
 	uint32_t offloads;
 	struct reassembly reassembly;
+	ingress_tell_fn *tell;
+	void *tell_owner;
 };
 
 enum ingress_result {
@@ -69,6 +74,9 @@ enum ingress_result {
 void ingress_init(struct ingress *ingress, const struct policy *policy,
 	struct icmp_limit *icmp_limit, bool own_stack, struct counters *counters);
 void ingress_done(struct ingress *ingress);
+/* Of datagrams whose fragments do not all come in time the container is told through `tell`. */
+void ingress_watch(
+	struct ingress *ingress, struct timer_heap *timers, ingress_tell_fn *tell, void *owner);
 
 /* `buf` is a virtio-net header and a frame, `len` the frame's length without the header. For
  * what passes *ret_packet says where the parts lie in the frame; for INGRESS_ANSWER the reply is in

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "wire/checksum.h"
 #include "wire/ip4.h"
 #include "wire/ip6.h"
@@ -24,6 +25,10 @@ struct datagram {
 	uint32_t header_len; /* of the whole's frame, up to the data; 0: the first fragment is
 				missing */
 	uint8_t header[HEADER_MAX];
+	/* The first fragment's frame, to be quoted; len 0: it is missing, or nobody could say of
+	 * what it is a fragment. */
+	struct packet first;
+	uint8_t first_frame[REASSEMBLY_FIRST_MAX];
 	uint64_t have[UNITS_MAX / 64]; /* one bit per 8 bytes */
 	uint8_t data[65536];
 };
@@ -35,6 +40,8 @@ void reassembly_init(struct reassembly *reassembly, struct counters *counters)
 
 void reassembly_done(struct reassembly *reassembly)
 {
+	if (reassembly->timers)
+		timer_cancel(reassembly->timers, &reassembly->timer);
 	for (size_t i = 0; i < ARRAY_SIZE(reassembly->datagrams); i++)
 		free(reassembly->datagrams[i]);
 	*reassembly = (struct reassembly){0};
@@ -51,6 +58,42 @@ static enum reassembly_outcome slot_give_up(struct reassembly *reassembly, struc
 	slot_clear(slot);
 	count(reassembly->counters, COUNTER_DROP_FRAGMENT);
 	return REASSEMBLY_DROPPED;
+}
+
+static bool slot_expire(struct reassembly *reassembly, struct datagram **slot, int64_t now_ns)
+{
+	struct datagram *d = *slot;
+
+	if (!d || now_ns - d->started_ns < REASSEMBLY_TIMEOUT_NS)
+		return false;
+	if (reassembly->expired && d->first.len)
+		reassembly->expired(reassembly->owner, d->first_frame, &d->first, now_ns);
+	slot_give_up(reassembly, slot);
+	return true;
+}
+
+static void on_timer(struct timer *timer, int64_t now_ns)
+{
+	struct reassembly *reassembly = container_of(timer, struct reassembly, timer);
+	int64_t oldest_ns = CLOCK_NEVER;
+
+	for (size_t i = 0; i < ARRAY_SIZE(reassembly->datagrams); i++) {
+		struct datagram **slot = &reassembly->datagrams[i];
+
+		if (*slot && !slot_expire(reassembly, slot, now_ns))
+			oldest_ns = MIN(oldest_ns, (*slot)->started_ns);
+	}
+	if (oldest_ns != CLOCK_NEVER)
+		timer_arm(reassembly->timers, timer, oldest_ns + REASSEMBLY_TIMEOUT_NS);
+}
+
+void reassembly_watch(struct reassembly *reassembly, struct timer_heap *timers,
+	reassembly_expired_fn *expired, void *owner)
+{
+	reassembly->timers = timers;
+	reassembly->timer.fire = on_timer;
+	reassembly->expired = expired;
+	reassembly->owner = owner;
 }
 
 /* In IPv6 the next header counts in the first fragment only (RFC 8200 4.5). */
@@ -71,8 +114,7 @@ static struct datagram **slot_find(
 	for (size_t i = 0; i < ARRAY_SIZE(reassembly->datagrams); i++) {
 		struct datagram **slot = &reassembly->datagrams[i];
 
-		if (*slot && now_ns - (*slot)->started_ns >= REASSEMBLY_TIMEOUT_NS)
-			slot_give_up(reassembly, slot);
+		slot_expire(reassembly, slot, now_ns);
 		if (!*slot)
 			unused = slot;
 		else if (datagram_has(*slot, packet))
@@ -130,6 +172,15 @@ static uint32_t header_write(uint8_t *header, const struct packet *packet, const
 	return HEADER6_LEN;
 }
 
+static void first_keep(struct datagram *d, const struct packet *packet, const uint8_t *frame)
+{
+	if (packet->transport_offset >= sizeof(d->first_frame))
+		return;
+	d->first = *packet;
+	d->first.len = MIN(packet->len, (uint32_t)sizeof(d->first_frame));
+	memcpy(d->first_frame, frame, d->first.len);
+}
+
 /* packet_parse() has made sure that the fragment ends within 65535 bytes. */
 static bool datagram_add(struct datagram *d, const struct packet *packet, const uint8_t *frame)
 {
@@ -148,8 +199,10 @@ static bool datagram_add(struct datagram *d, const struct packet *packet, const 
 	memcpy(d->data + start, frame + packet->transport_offset, packet->transport_len);
 	d->n_received += packet->transport_len;
 	d->end = MAX(d->end, end);
-	if (start == 0)
+	if (start == 0) {
 		d->header_len = header_write(d->header, packet, frame);
+		first_keep(d, packet, frame);
+	}
 	return true;
 }
 
@@ -208,6 +261,9 @@ static enum reassembly_outcome add(struct reassembly *reassembly, const struct p
 
 	if (!d)
 		d = *slot = datagram_new(packet, now_ns);
+	if (d && reassembly->timers && !timer_is_armed(&reassembly->timer))
+		timer_arm(reassembly->timers, &reassembly->timer,
+			d->started_ns + REASSEMBLY_TIMEOUT_NS);
 	if (!d || !datagram_add(d, packet, frame))
 		return slot_give_up(reassembly, slot);
 	if (!datagram_is_complete(d))

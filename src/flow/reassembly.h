@@ -6,8 +6,9 @@
  *
  * At most REASSEMBLY_DATAGRAMS_MAX of both families together are in the making, about 75 KiB each;
  * one more, and the oldest is given up. Fragments that overlap in any way end their datagram (RFC
- * 5722's rule for IPv6). Datagrams that were given up are counted as drop_fragment; nobody is told
- * by an ICMP error, since a datagram's time is looked at only when others come.
+ * 5722's rule for IPv6). Datagrams that were given up are counted as drop_fragment; of one whose
+ * time is over, and whose first fragment has come, somebody can be told (RFC 1122 3.3.2, RFC
+ * 8200 4.5).
  *
  * IPv6's extension headers in front of the fragment header are left out of the whole: they were
  * looked at in every fragment, and nobody behind reads them.
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/counter.h"
+#include "base/timer.h"
 #include "base/util.h"
 #include "wire/ip6.h"
 #include "wire/packet.h"
@@ -30,8 +32,18 @@
 
 struct datagram;
 
+/* `frame` is the first fragment, cut at REASSEMBLY_FIRST_MAX, and so is `packet`. */
+typedef void reassembly_expired_fn(
+	void *owner, const uint8_t *frame, const struct packet *packet, int64_t now_ns);
+/* As much as an ICMP error may quote. */
+#define REASSEMBLY_FIRST_MAX (ETH_HEADER_LEN + IP6_MIN_MTU)
+
 struct reassembly {
 	struct counters *counters;
+	struct timer_heap *timers; /* NULL: their time is looked at only when others come */
+	struct timer timer;        /* armed for the oldest one, or one that is gone */
+	reassembly_expired_fn *expired;
+	void *owner;
 	struct datagram *datagrams[REASSEMBLY_DATAGRAMS_MAX]; /* owned; NULL: none */
 };
 
@@ -43,6 +55,10 @@ enum reassembly_outcome {
 
 void reassembly_init(struct reassembly *reassembly, struct counters *counters);
 void reassembly_done(struct reassembly *reassembly);
+/* From now on datagrams end by the clock, and `expired` is told of each that has a first fragment.
+ */
+void reassembly_watch(struct reassembly *reassembly, struct timer_heap *timers,
+	reassembly_expired_fn *expired, void *owner);
 
 /* `packet` is what packet_parse() found in `frame`: a fragment. One that is a whole datagram (IPv6,
  * RFC 6946) is nothing to those that wait. For REASSEMBLY_COMPLETE the

@@ -92,6 +92,8 @@ struct host_dgram_config {
 	const struct ip_addr *peer;
 	uint16_t peer_port;
 	uint32_t peer_scope; /* the interface's index of a link-local peer */
+	/* Nobody wants to know TTL and TOS of what comes, nor to have it in runs (DNS). */
+	bool is_plain;
 };
 
 /* A datagram, or with `segment` a run of them: one after another in `data`, each that long but for

@@ -51,18 +51,30 @@ static int open_socket(const struct host_dgram_config *config)
 static void set_options4(int fd)
 {
 	set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
-	set_option(fd, IPPROTO_IP, IP_RECVTTL, 1);
-	set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
 	set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
-	set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
 }
 
 static void set_options6(int fd)
 {
 	set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
-	set_option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
-	set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+}
+
+/* What only those that pass datagrams on want to know, or may do. */
+static void set_relay_options(const struct hostsock *hostsock, int fd,
+	const struct host_dgram_config *config, bool is_dual)
+{
+	if (config->family == AF_INET || is_dual) {
+		set_option(fd, IPPROTO_IP, IP_RECVTTL, 1);
+		set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+		set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
+	}
+	if (config->family == AF_INET6) {
+		set_option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
+		set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+	}
+	if (config->protocol == IPPROTO_UDP && hostsock->features & HOSTSOCK_UDP_GRO)
+		set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
 }
 
 /* Of a socket with IPv4 peers as v4-mapped addresses the kernel tells IPv6's, too. */
@@ -85,8 +97,8 @@ static void set_options(const struct hostsock *hostsock, int fd,
 		ask_for_local(fd, config->family);
 	set_option(fd, SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES);
 	set_option(fd, SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES);
-	if (config->protocol == IPPROTO_UDP && hostsock->features & HOSTSOCK_UDP_GRO)
-		set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
+	if (!config->is_plain)
+		set_relay_options(hostsock, fd, config, is_dual);
 }
 
 static int bind_to(int fd, const struct ip_addr *addr, uint16_t port)
@@ -158,15 +170,13 @@ static int check_kind(int fd, const struct host_dgram_config *config)
 	return 0;
 }
 
-int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_config *config,
+/* A socket of the kind that `config` says. */
+static int set_up(struct hostsock *hostsock, int fd, const struct host_dgram_config *config,
 	struct handle handle, struct host_dgram *ret)
 {
-	struct hostsock *hostsock = hostsock_of(host);
 	bool is_dual = false;
-	int r = check_kind(fd, config);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (config->family == AF_INET6 && config->published)
 		is_dual = option_of(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
 	set_options(hostsock, fd, config, is_dual);
@@ -182,9 +192,20 @@ int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_conf
 		.family = config->family,
 		.no_runs = !(hostsock->features & HOSTSOCK_UDP_SEGMENT),
 		.is_dual = is_dual,
-		.is_shared = true,
 	};
 	return 0;
+}
+
+int hostsock_dgram_adopt(struct host *host, int fd, const struct host_dgram_config *config,
+	struct handle handle, struct host_dgram *ret)
+{
+	int r = check_kind(fd, config);
+
+	if (r == 0)
+		r = set_up(hostsock_of(host), fd, config, handle, ret);
+	if (r == 0)
+		ret->is_shared = true;
+	return r;
 }
 
 int hostsock_dgram_open(struct host *host, const struct host_dgram_config *config,
@@ -197,12 +218,10 @@ int hostsock_dgram_open(struct host *host, const struct host_dgram_config *confi
 		return fd;
 	r = set_source(fd, config);
 	if (r == 0)
-		r = hostsock_dgram_adopt(host, fd, config, handle, ret);
-	if (r < 0)
-		return r;
-	fd_take(&fd);
-	ret->is_shared = false;
-	return 0;
+		r = set_up(hostsock_of(host), fd, config, handle, ret);
+	if (r == 0)
+		fd_take(&fd);
+	return r;
 }
 
 /* Closing takes it out of the epoll set, if nobody else has a copy. */
@@ -428,7 +447,7 @@ static bool refuses_runs(int error)
 static int send_from(
 	struct host_dgram *dgram, const struct host_datagram *datagrams, int n, struct place *at)
 {
-	struct outgoing out;
+	UNCLEARED struct outgoing out;
 	int repeats = 0;
 	bool was_partial = false;
 
@@ -617,7 +636,7 @@ static int read_messages(struct incoming *in, struct host_datagram *datagrams, i
 int hostsock_dgram_recv(
 	struct host *host, struct host_dgram *dgram, struct host_datagram *datagrams, int n)
 {
-	struct incoming in;
+	UNCLEARED struct incoming in;
 	int n_whole = 0, asked, r;
 
 	do {

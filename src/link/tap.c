@@ -71,7 +71,7 @@ static ssize_t tap_recv(struct link *link, uint8_t *buf)
 static int tap_send(struct link *link, const struct iovec *iov, int n_iov)
 {
 	struct tap_link *tap = tap_of(link);
-	struct iovec pieces[LINK_PIECES_MAX + 1];
+	UNCLEARED struct iovec pieces[LINK_PIECES_MAX + 1];
 
 	if (n_iov > LINK_PIECES_MAX || iov[0].iov_len < LINK_HEADER_LEN)
 		return -EINVAL;

@@ -222,7 +222,7 @@ static void receive_from(struct publish_udp *udp, struct udp_end *end)
 	struct host_datagram *in = inbox_rooms(&udp->inbox, asked);
 	run_deliver_fn *deliver = end->is_client ? deliver_to_client : deliver_to_container;
 	void *owner = end->is_client ? (void *)client_of_end(end) : (void *)end;
-	struct run run;
+	UNCLEARED struct run run;
 	int n = receive(udp, end, in, (int)asked);
 
 	end->batch = inbox_batch(asked, (unsigned int)n);

@@ -182,7 +182,7 @@ static bool find_guest(struct udp_client *client, bool again, struct eth_addr *r
 static void send_waiter(struct udp_client *client, struct udp_waiter *waiter)
 {
 	struct eth_addr mac;
-	struct run run;
+	UNCLEARED struct run run;
 
 	waiter->datagram.data = waiter->data;
 	if (client->way == UDP_SPLICE) {

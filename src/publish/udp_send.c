@@ -126,7 +126,7 @@ static bool retry(void *sender, struct host_datagram *datagram, int error)
 void publish_udp_send_all(struct publish_udp *udp)
 {
 	const struct publish_config *config = udp_config(udp);
-	struct host_datagram messages[OUTBOX_MESSAGES];
+	UNCLEARED struct host_datagram messages[OUTBOX_MESSAGES];
 	void *sender;
 	unsigned int n;
 

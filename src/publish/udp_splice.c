@@ -93,7 +93,7 @@ void udp_splice_answer(struct udp_client *client, const struct run *run)
 /* Its lo is down, or the guest's network is: over the link it may go. */
 void udp_splice_failed(struct udp_client *client, const struct host_datagram *datagram, int error)
 {
-	struct run run;
+	UNCLEARED struct run run;
 
 	if (error != ENETUNREACH && error != EHOSTUNREACH && error != ENETDOWN)
 		return;

@@ -43,7 +43,7 @@ void udp_receive(struct udp_flow *flow)
 	struct udpflow *udpflow = flow->owner;
 	unsigned int asked = flow->batch = MAX(flow->batch, INBOX_BATCH_MIN);
 	struct host_datagram *in = inbox_rooms(&udpflow->inbox, asked);
-	struct run run;
+	UNCLEARED struct run run;
 	int n = receive(flow, in, (int)asked);
 
 	run_begin(&run);

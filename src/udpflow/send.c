@@ -83,7 +83,7 @@ static bool retry(void *sender, struct host_datagram *datagram, int error)
 void udp_send_all(struct udpflow *udpflow)
 {
 	const struct flow_config *config = &udpflow->config;
-	struct host_datagram messages[OUTBOX_MESSAGES];
+	UNCLEARED struct host_datagram messages[OUTBOX_MESSAGES];
 	void *sender;
 	unsigned int n;
 

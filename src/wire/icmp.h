@@ -55,6 +55,7 @@ enum icmp6_unreachable {
 /* Codes of time exceeded, of both families (RFC 792, RFC 4443 3.3). */
 enum icmp_time_exceeded {
 	ICMP_TTL_EXCEEDED = 0,
+	ICMP_REASSEMBLY_EXCEEDED = 1,
 };
 
 static inline uint8_t icmp_protocol(uint8_t family)

@@ -77,6 +77,11 @@ static void icmp_input(const uint8_t *frame, const struct packet *packet)
 	}
 }
 
+static void tell(void *owner, const uint8_t *frame, size_t len)
+{
+	egress_frame(&world.egress, frame, len);
+}
+
 /* The frame in `buf`. */
 static void input(size_t len)
 {
@@ -584,6 +589,7 @@ static void start(uint8_t settings)
 	set_policy(settings);
 	icmp_limit_init(&world.icmp_limit, &world.counters);
 	ingress_init(&world.ingress, &world.policy, &world.icmp_limit, true, &world.counters);
+	ingress_watch(&world.ingress, &world.loop.timers, tell, NULL);
 	world.ingress.offloads = world.link.offloads;
 	egress_init(&world.egress, &world.policy, &world.link,
 		settings & SETTING_LARGE_MTU ? 65520 : 1500, 1, &world.counters);

@@ -512,6 +512,7 @@ static void finish(void)
 			wake(&world.far[fd]);
 			again = true;
 		}
+		dns_finish(world.dns);
 		again |= udpflow_finish(&world.udpflow);
 		again |= publish_finish(world.publish);
 	}

@@ -290,13 +290,14 @@ static size_t put_fragment(
 	return ETH_HEADER_LEN + IP6_HEADER_LEN + sizeof(*fragment) + len;
 }
 
-void dgram_input(struct world *world, size_t len, uint32_t mtu)
+void dgram_input(struct world *world, size_t len, uint32_t mtu, uint32_t lost)
 {
 	static uint8_t whole[INGRESS_BUFFER_LEN];
 	bool is_ip4 = world->buf[VNET_HEADER_LEN + ETH_HEADER_LEN] >> 4 == IP4_VERSION;
 	size_t headers = is_ip4 ? IP4_HEADER_MIN : IP6_HEADER_LEN;
 	size_t part = (mtu - headers - (is_ip4 ? 0 : sizeof(struct ip6_fragment))) & ~(size_t)7;
 	size_t left = len - ETH_HEADER_LEN - headers, n;
+	uint32_t number = 0;
 
 	if (!mtu) {
 		dgrams_near_input(world, len);
@@ -307,7 +308,8 @@ void dgram_input(struct world *world, size_t len, uint32_t mtu)
 	memcpy(whole, world->buf + VNET_HEADER_LEN, len);
 	for (size_t offset = 0; left; offset += n, left -= n) {
 		n = MIN(part, left);
-		dgrams_near_input(world, put_fragment(world, whole, offset, n, left > n));
+		if (++number != lost)
+			dgrams_near_input(world, put_fragment(world, whole, offset, n, left > n));
 	}
 }
 
@@ -399,6 +401,10 @@ static void take_error(
 		if (memcmp(ip + 8, &d->near.in6, 16) != 0)
 			world_fail(world, "sends an error about another's packet");
 		memcpy(&d->far.in6, ip + 24, 16);
+		if (protocol == IPPROTO_FRAGMENT && len >= sizeof(*icmp) + ip_len + 16) {
+			protocol = *transport;
+			memcpy(ports, transport + sizeof(struct ip6_fragment), sizeof(ports));
+		}
 	}
 	d->about = protocol == IPPROTO_UDP ? DGRAM_UDP : DGRAM_PING;
 	d->near_port = be16_get(ports[d->about == DGRAM_UDP ? 0 : 2]);

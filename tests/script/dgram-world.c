@@ -99,6 +99,13 @@ void dgrams_new(struct world *world)
 	world->dgrams->mtu = MTU_DEFAULT;
 }
 
+static void tell(void *owner, const uint8_t *frame, size_t len)
+{
+	struct world *world = owner;
+
+	egress_frame(&world->dgrams->egress, frame, len);
+}
+
 void dgrams_start(struct world *world, const struct world_config *config)
 {
 	struct dgrams *ds = world->dgrams;
@@ -113,6 +120,7 @@ void dgrams_start(struct world *world, const struct world_config *config)
 		.max_sockets = config->max_flows,
 	};
 
+	ingress_watch(&world->ingress, &world->loop.timers, tell, world);
 	egress_init(&ds->egress, &world->policy, &world->link, ds->mtu, 1, &world->counters);
 	gateway_init(
 		&ds->gateway, &world->policy, &ds->egress, &world->loop, &key, &world->counters);
@@ -254,5 +262,6 @@ bool dgrams_finish(struct world *world)
 		again = true;
 	}
 	again |= publish_finish(ds->publish);
+	dns_finish(ds->dns);
 	return udpflow_finish(&ds->udpflow) || again;
 }

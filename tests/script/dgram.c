@@ -13,7 +13,7 @@
 /* What a line says beyond the datagram itself. */
 struct line {
 	struct dgram d;
-	uint32_t n_times, n_frames, segment, last, fragment_mtu;
+	uint32_t n_times, n_frames, segment, last, fragment_mtu, lost;
 	bool has_mtu, has_df, has_ttl, has_len, is_run;
 	int error;
 	int dns_id_offset;
@@ -85,6 +85,8 @@ static bool take_number(
 		line->n_times = words_number(script, words);
 	} else if (!strcmp(word, "fragment-mtu")) {
 		line->fragment_mtu = words_number(script, words);
+	} else if (!strcmp(word, "lost")) {
+		line->lost = words_number(script, words);
 	} else if (!strcmp(word, "packets")) {
 		d->n_packets = words_number(script, words);
 	} else if (!strcmp(word, "last")) {
@@ -151,7 +153,8 @@ static void give_near(struct script *script, struct line *line)
 		line->n_times = 1;
 	}
 	for (uint32_t i = 0; i < line->n_times; i++)
-		dgram_input(world, dgram_build(world, &line->d, line->segment), line->fragment_mtu);
+		dgram_input(world, dgram_build(world, &line->d, line->segment), line->fragment_mtu,
+			line->lost);
 }
 
 static void take_peer(struct script *script, struct words *words, struct dgram *d)

@@ -149,8 +149,9 @@ bool dgram_publish_line(struct script *script, const char *name, struct words *w
 
 /* The frame goes to world->buf; returns its length. `segment`: it is a run of such datagrams. */
 size_t dgram_build(struct world *world, const struct dgram *dgram, uint32_t segment);
-/* The frame in world->buf goes in, in fragments of that MTU; 0: whole. */
-void dgram_input(struct world *world, size_t len, uint32_t mtu);
+/* The frame in world->buf goes in, in fragments of that MTU; 0: whole. The one with the number
+ * `lost`, from 1, does not. */
+void dgram_input(struct world *world, size_t len, uint32_t mtu, uint32_t lost);
 /* A frame to the container: checked, and put into the log. */
 void dgrams_take_frame(struct world *world, const uint8_t *buf, size_t len);
 /* Of a DNS message with that name: its question, or all that it is to be filled up to. */

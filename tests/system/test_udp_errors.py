@@ -263,6 +263,26 @@ def test_traceroute(host, container, start, family, by):
     assert shown == [(str(i + 1), address) for i, address in enumerate(path)], done.stdout
 
 
+@both_families
+@pytest.mark.parametrize("by", ["udp", "icmp"])
+def test_mtr(host, container, start, family, by):
+    """Each hop of a chain, in its order. mtr waits for the last answers as long as it is told, not
+    as long as they take: the first ones are enough."""
+    if not shutil.which("mtr"):
+        pytest.skip("mtr is not installed")
+    start()
+    with chain(host, 1500, 1500, 1500) as hops:
+        target = hops[-1].addresses(family.any)[0]
+        done = container.run("mtr", "--raw", "-n", "-c", "2", "-i", "0.5", "-G", "3", "-m", "6",
+                             "-6" if family is SIX else "-4", *(["-u"] if by == "udp" else []),
+                             target)
+    shown = dict(re.findall(r"^h (\d+) (\S+)$", done.stdout, re.MULTILINE))
+    path = [family.gateway, *(hop.addresses(family.any)[0] for hop in hops)]
+    assert [shown.get(str(i)) for i in range(len(path))] == path, done.stdout
+    answered = set(re.findall(r"^p (\d+) \d+ \d+$", done.stdout, re.MULTILINE))
+    assert set("0123") <= answered, done.stdout
+
+
 # --- path MTU
 
 @both_families
