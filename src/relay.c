@@ -568,6 +568,7 @@ int relay_init(struct relay *relay, const struct relay_parts *parts)
 
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot make an event loop");
+	busy_poll_init(&relay->loop.busy_poll, parts->options->busy_poll_us * NS_PER_MS / 1000);
 	relay->api = parts->api;
 	relay->signal_fd = parts->signal_fd;
 	relay->agent_process = parts->agent;

@@ -47,28 +47,52 @@ int loop_unwatch(struct loop *loop, int fd)
 }
 
 /* Rounded up, so that a timer is not waited for twice. */
-static int timeout_ms(int64_t until_ns)
+static int timeout_ms(int64_t until_ns, int64_t now_ns)
 {
-	int64_t left_ns;
+	int64_t left_ns = until_ns - now_ns;
 
 	if (until_ns == CLOCK_NEVER)
 		return -1;
-	left_ns = until_ns - clock_now_ns();
 	if (left_ns <= 0)
 		return 0;
 	return (int)MIN((left_ns + NS_PER_MS - 1) / NS_PER_MS, INT_MAX);
+}
+
+/* Returns the number of events or a negative errno. */
+static int fetch(struct loop *loop, struct epoll_event *events, int timeout)
+{
+	int n = epoll_wait(loop->epoll_fd, events, LOOP_BATCH, timeout);
+
+	if (n < 0)
+		n = -errno;
+	loop->now_ns = clock_now_ns();
+	return n;
+}
+
+static int wait_until(struct loop *loop, struct epoll_event *events, int64_t until_ns)
+{
+	const int64_t began_ns = clock_now_ns();
+	const int64_t look_until_ns = MIN(began_ns + busy_poll_ns(&loop->busy_poll), until_ns);
+	int n = 0;
+
+	loop->now_ns = began_ns;
+	while (n == 0 && loop->now_ns < look_until_ns)
+		n = fetch(loop, events, 0);
+	if (n == 0)
+		n = fetch(loop, events, timeout_ms(until_ns, loop->now_ns));
+	busy_poll_learn(&loop->busy_poll, loop->now_ns - began_ns);
+	return n;
 }
 
 int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner)
 {
 	UNCLEARED struct epoll_event events[LOOP_BATCH];
 	int64_t until_ns = MIN(deadline_ns, timer_heap_next(&loop->timers));
-	int timeout = until_ns <= loop->now_ns ? 0 : timeout_ms(until_ns);
-	int n = epoll_wait(loop->epoll_fd, events, LOOP_BATCH, timeout);
+	int n = until_ns > loop->now_ns ? wait_until(loop, events, until_ns)
+					: fetch(loop, events, 0);
 
-	if (n < 0 && errno != EINTR)
-		return -errno;
-	loop->now_ns = clock_now_ns();
+	if (n < 0 && n != -EINTR)
+		return n;
 	timer_heap_expire(&loop->timers, loop->now_ns);
 	for (int i = 0; i < n; i++)
 		dispatch(owner, handle_unpack(events[i].data.u64), events[i].events);

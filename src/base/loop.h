@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "base/busy_poll.h"
 #include "base/handle.h"
 #include "base/timer.h"
 
@@ -14,6 +15,7 @@ struct loop {
 	int epoll_fd;
 	int64_t now_ns; /* sampled when the turn's events were fetched */
 	struct timer_heap timers;
+	struct busy_poll busy_poll; /* never, after loop_init() */
 };
 
 /* `events` are epoll's; called once for each descriptor that is ready. */

@@ -18,7 +18,8 @@
 #include "setup/options.h"
 #include "setup/options_check.h"
 
-#define MTU_MAX 65521
+#define MTU_MAX          65521
+#define BUSY_POLL_MAX_US 1000
 
 static void *field_of(struct options *options, const struct option_row *row)
 {
@@ -90,6 +91,20 @@ static enum options_outcome parse_mtu(
 		return OPTIONS_EXIT_ERROR;
 	}
 	options->mtu = (uint32_t)mtu;
+	return OPTIONS_OK;
+}
+
+static enum options_outcome parse_busy_poll(
+	struct options *options, const struct option_row *row, const char *argument)
+{
+	long us;
+
+	if (!options_parse_number(argument, 0, BUSY_POLL_MAX_US, &us)) {
+		log_error("--busy-poll=%s: not a number of microseconds up to %d", argument,
+			BUSY_POLL_MAX_US);
+		return OPTIONS_EXIT_ERROR;
+	}
+	options->busy_poll_us = (uint32_t)us;
 	return OPTIONS_OK;
 }
 
@@ -271,6 +286,8 @@ const struct option_row option_table[] = {
 		.parse = parse_stack},
 	{"buffers", 0, "SIZE", "memory for what TCP connections hold, at most (default 64M)",
 		.field = FIELD(buffers_arg), .parse = parse_text},
+	{"busy-poll", 0, "USEC", "look so long for what comes soon (default 40; 0: always sleep)",
+		.parse = parse_busy_poll},
 	{"enable-sandbox", 0, NULL, "insist on an empty root without capabilities",
 		.field = FIELD(enable_sandbox), .parse = parse_on},
 	{"create-sandbox", 0, NULL, NULL, .field = FIELD(enable_sandbox),

@@ -128,6 +128,7 @@ static void set_defaults(struct options *options, const char *program)
 		.host_loopback = true,
 		.dns_enabled = true,
 		.buffers = 64 << 20,
+		.busy_poll_us = 40,
 		.pcap_size = 64 << 20,
 		.log_level = LOG_LEVEL_INFO,
 	};

@@ -130,6 +130,94 @@ static void test_errors(struct fixture *f, gconstpointer unused)
 	g_assert_cmpint(loop_watch(&f->loop, fd, EPOLLIN, handle), ==, -EEXIST);
 }
 
+/* ---- busy polling ---- */
+
+#define WINDOW_NS (40 * NS_PER_MS / 1000)
+
+/* How many such waits it takes until it looks, or no longer does; 0: it never happens. */
+static unsigned int learn_until(struct busy_poll *poll, int64_t waited_ns, bool looks)
+{
+	for (unsigned int n = 0; n < 100000; n++) {
+		if ((busy_poll_ns(poll) > 0) == looks)
+			return n;
+		busy_poll_learn(poll, waited_ns);
+	}
+	return 0;
+}
+
+static void test_busy_poll_learns(struct fixture *f, gconstpointer unused)
+{
+	struct busy_poll poll;
+	unsigned int first, n;
+
+	busy_poll_init(&poll, WINDOW_NS);
+	g_assert_cmpint(busy_poll_ns(&poll), ==, 0);
+	first = learn_until(&poll, WINDOW_NS, true);
+	g_assert_cmpuint(first, >, 1);
+	g_assert_cmpint(busy_poll_ns(&poll), ==, WINDOW_NS);
+	/* a dialogue with a pause now and then */
+	for (int i = 0; i < 1000; i++) {
+		busy_poll_learn(&poll, i % 10 ? WINDOW_NS : NS_PER_SEC);
+		g_assert_cmpint(busy_poll_ns(&poll), ==, WINDOW_NS);
+	}
+	/* and its end */
+	n = learn_until(&poll, WINDOW_NS + 1, false);
+	g_assert_cmpuint(n, >, 0);
+	g_assert_cmpuint(n, <, 100);
+}
+
+/* Each time that it was wrong it takes more to convince it, until it was right for a while. */
+static void test_busy_poll_doubts(struct fixture *f, gconstpointer unused)
+{
+	struct busy_poll poll;
+	unsigned int first, before = 0, now = 0;
+
+	busy_poll_init(&poll, WINDOW_NS);
+	first = learn_until(&poll, WINDOW_NS, true);
+	for (int i = 0; i < 20; i++) {
+		g_assert_cmpuint(learn_until(&poll, WINDOW_NS + 1, false), >, 0);
+		before = now;
+		now = learn_until(&poll, WINDOW_NS + 1, true); /* short, had it slept */
+		g_assert_cmpuint(now, >, first);
+		g_assert_cmpuint(now, >=, before);
+	}
+	g_assert_cmpuint(now, ==, before); /* there is an end to it */
+	for (int i = 0; i < 100; i++)
+		busy_poll_learn(&poll, 0);
+	g_assert_cmpuint(learn_until(&poll, NS_PER_SEC, false), >, 0);
+	g_assert_cmpuint(learn_until(&poll, WINDOW_NS, true), <, before);
+}
+
+static void test_busy_poll_sleeps(struct fixture *f, gconstpointer unused)
+{
+	struct busy_poll poll;
+
+	busy_poll_init(&poll, 0);
+	g_assert_cmpuint(learn_until(&poll, 0, true), ==, 0);
+	g_assert_cmpint(busy_poll_ns(&poll), ==, 0);
+	busy_poll_init(&poll, WINDOW_NS);
+	g_assert_cmpuint(learn_until(&poll, NS_PER_MS, true), ==, 0);
+	g_assert_cmpint(busy_poll_ns(&poll), ==, 0);
+}
+
+/* While it looks, a turn has the same outcome: an event, a timer in time, or nothing. */
+static void test_busy_poll_turns(struct fixture *f, gconstpointer unused)
+{
+	cleanup_fd int fd = ready_fd();
+	int64_t before_ns = clock_now_ns();
+
+	busy_poll_init(&f->loop.busy_poll, NS_PER_SEC);
+	learn_until(&f->loop.busy_poll, 0, true);
+	timer_arm(&f->loop.timers, &f->timer, before_ns + 5 * NS_PER_MS);
+	g_assert_cmpint(loop_turn(&f->loop, CLOCK_NEVER, dispatch, f), ==, 0);
+	g_assert_cmpint(f->fired_ns, >=, before_ns + 5 * NS_PER_MS);
+	g_assert_cmpint(
+		loop_watch(&f->loop, fd, EPOLLIN, (struct handle){.kind = HANDLE_LINK}), ==, 0);
+	g_assert_cmpint(loop_turn(&f->loop, CLOCK_NEVER, dispatch, f), ==, 1);
+	g_assert_cmpint(f->handle.kind, ==, HANDLE_LINK);
+	g_assert_cmpint(busy_poll_ns(&f->loop.busy_poll), >, 0);
+}
+
 /* Hang-up is told without being asked for. */
 static void test_hang_up(struct fixture *f, gconstpointer unused)
 {
@@ -232,6 +320,10 @@ int main(int argc, char **argv)
 	TEST("generation-wraps", test_generation_wraps);
 	TEST("change-and-unwatch", test_change_and_unwatch);
 	TEST("errors", test_errors);
+	TEST("busy-poll-learns", test_busy_poll_learns);
+	TEST("busy-poll-doubts", test_busy_poll_doubts);
+	TEST("busy-poll-sleeps", test_busy_poll_sleeps);
+	TEST("busy-poll-turns", test_busy_poll_turns);
 	TEST("hang-up", test_hang_up);
 	TEST("many", test_many);
 	TEST("timer", test_timer);

@@ -85,7 +85,8 @@ static char *describe(const struct options *o)
 		text, " forward=%s lazy=%d publish=", o->forward_path, o->lazy_listen);
 	for (size_t i = 0; i < o->n_publish; i++)
 		g_string_append_printf(text, "%s;", o->publish[i]);
-	g_string_append_printf(text, " buffers=%llu", (unsigned long long)o->buffers);
+	g_string_append_printf(text, " buffers=%llu busy-poll=%u", (unsigned long long)o->buffers,
+		o->busy_poll_us);
 	g_string_append_printf(text, " pcap=%s:%llu", o->pcap, (unsigned long long)o->pcap_size);
 	g_string_append_printf(text,
 		" sandbox=%d seccomp=%d/%d mode=%d off=%x features=%d level=%d types=%s/%s",
@@ -195,7 +196,7 @@ static const struct {
 	{"p --quit-with-target --netns-type=path /proc/1/ns t", " pid=1 "},
 	{"p --stack=auto 1 t", " stack=0 "},
 	{"p --stack=libslirp 1 t", " stack=1 "},
-	{"p 1 t", " buffers=67108864 pcap=(null):67108864 "},
+	{"p 1 t", " buffers=67108864 busy-poll=40 pcap=(null):67108864 "},
 	{"p 1 t", " forward=auto lazy=0 publish= "},
 	{"p -p 8080:80 1 t", " publish=8080:80; "},
 	{"p -p8080 1 -p [::1]:53:[fd00::5]:53/udp t --pub=a,b --publish 7",
@@ -210,6 +211,8 @@ static const struct {
 	{"p --lazy-listen 1 t", " lazy=1 "},
 	{"p --lazy 1 t", " lazy=1 "},
 	{"p --buffers=256k 1 t", " buffers=262144 "},
+	{"p --busy-poll=0 1 t", " busy-poll=0 "},
+	{"p --busy-poll=1000 1 t", " busy-poll=1000 "},
 	{"p --buffers=16G 1 t", " buffers=17179869184 "},
 	{"p --pcap=/f 1 t", " pcap=/f:67108864 "},
 	{"p --pcap=/f --pcap-size=0 1 t", " pcap=/f:0 "},
@@ -401,6 +404,9 @@ static const struct {
 	{"p --buffers=255k 1 t", "--buffers=255k: not a size", NO_USAGE},
 	{"p --buffers=0 1 t", "--buffers=0: not a size", NO_USAGE},
 	{"p --buffers=17G 1 t", "--buffers=17G: not a size", NO_USAGE},
+	{"p --busy-poll=1001 1 t", "--busy-poll=1001: not a number of microseconds", USAGE},
+	{"p --busy-poll=-1 1 t", "--busy-poll=-1: not a number of microseconds", USAGE},
+	{"p --busy-poll=x 1 t", "--busy-poll=x: not a number of microseconds", USAGE},
 	{"p --buffers=lots 1 t", "--buffers=lots: not a size", NO_USAGE},
 	{"p --pcap=- 1 t", "--pcap=-: a file is needed", NO_USAGE},
 	{"p --pcap-size=1M 1 t", "--pcap-size needs --pcap", NO_USAGE},
