@@ -326,6 +326,7 @@ static void join_ahead(struct tcp_flow *flow)
 static void note_data(struct tcp_flow *flow, uint32_t len)
 {
 	flow->rcv_nxt += len;
+	flow->has_received = true;
 	join_ahead(flow);
 	flow->ack_owed = true;
 	if (flow->n_in < 2)

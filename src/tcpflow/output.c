@@ -499,10 +499,11 @@ void tcp_retransmit(struct tcp_flow *flow)
 /* ---- acknowledgements ---- */
 
 /* Telling of room that came up is worth a segment when it is a good part of all
- * (RFC 9293 3.8.6.2.2). */
+ * (RFC 9293 3.8.6.2.2). That a SYN-ACK could not tell of all is told with the first data. */
 static bool window_has_opened(const struct tcp_flow *flow)
 {
-	return window_now(flow) - (flow->rcv_edge - flow->rcv_nxt) >= flow->rcv_wnd_max / 4;
+	return flow->has_received &&
+		window_now(flow) - (flow->rcv_edge - flow->rcv_nxt) >= flow->rcv_wnd_max / 4;
 }
 
 /* To a request, or to the end of the container's stream. */

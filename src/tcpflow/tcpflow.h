@@ -97,6 +97,7 @@ struct tcp_flow {
 	uint8_t n_in;            /* segments with data since we sent some */
 	uint8_t dialogue;        /* how often in a row an answer came soon, up to TCP_HABIT */
 	bool has_answered;       /* data was sent to the container */
+	bool has_received;       /* data of the container, of which some was acknowledged */
 	bool is_arrival;         /* the host's side came first: tcpflow_arrive() */
 	bool is_active;          /* counted in usage->n_active */
 	bool has_retried;        /* SYN_SENT: an old connection was in the way, once */
