@@ -65,7 +65,7 @@ struct options {
 	const char *forward_path; /* one of "auto", "splice", "tap"; for rules that name none */
 	bool lazy_listen;         /* for those of TCP over our own stack */
 	enum stack_kind stack;
-	uint64_t buffers;   /* of the TCP relay, in bytes */
+	uint64_t buffers; /* of the TCP relay, in bytes */
 	uint32_t busy_poll_us;
 	const char *pcap;   /* NULL: no capture */
 	uint64_t pcap_size; /* of one file in bytes; 0: no limit */
