@@ -18,7 +18,6 @@ from tcp_rows import gbit, stream
 KIND, SAMPLED, ALONE = "tcp", "8 bytes of each 4 KiB compared", ()
 DEFAULT = "as it is"
 DELAY_MS = 40
-DATAGRAM = 8000
 PUBLISHED_PORT = 7777
 
 # One choice: what is changed, into which variants, and what is looked at.
@@ -29,19 +28,25 @@ TOPICS = [
           ["TCP up", "TCP down", "exchanges"]),
     Topic("offloads", "the tap's offloads in the container (ethtool -K)", [DEFAULT, "gro off", "tso off"],
           ["TCP up", "TCP down"]),
-    Topic("socket memory", f"net.ipv4.tcp_rmem and tcp_wmem of the host, over {2 * DELAY_MS} ms",
+    Topic("tcp_rmem", f"net.ipv4.tcp_rmem and tcp_wmem of the host, over {2 * DELAY_MS} ms",
           [DEFAULT, "1 MB", "32 MB"], ["TCP up", "TCP down"]),
+    Topic("rmem_max", "net.core.rmem_max and wmem_max of the host", [DEFAULT, "208 KiB"],
+          ["UDP of 1400 bytes up", "UDP of 1400 bytes down"]),
     Topic("pipes", "pipe pages left to the user (fs.pipe-user-pages-soft), port published", [DEFAULT, "used up"],
           ["TCP in", "TCP out"]),
 ]
-UNITS = {"exchanges": "1-byte requests/s", "UDP of 8000 bytes up": "Gbit/s received"}
+UNITS = {"exchanges": "1-byte requests/s"}
+
+
+def unit_of(what):
+    return UNITS.get(what, "Gbit/s received" if what.startswith("UDP") else "Gbit/s")
 
 
 def row_name(topic, variant, what):
     return f"advice {topic}, {variant}: {what}"
 
 
-ROWS = [Row(row_name(topic.name, variant, what), UNITS.get(what, "Gbit/s"), True)
+ROWS = [Row(row_name(topic.name, variant, what), unit_of(what), True)
         for topic in TOPICS for variant in topic.variants for what in topic.whats]
 
 
@@ -55,8 +60,10 @@ def figures(side, args, whats, far=None):
             seconds = args.wire_seconds if far else args.seconds
             yield what, gbit(stream(side, what.split()[1], seconds, far))
         else:
+            _, _, size, _, way = what.split()
             args.iperf3_server()
-            total = iperf3(side.popen, side.address, args.seconds, "-u", "-b", "0", "-l", str(DATAGRAM))["sum"]
+            total = iperf3(side.popen, side.address, args.seconds, "-u", "-b", "0", "-l", size,
+                           *(["-R"] if way == "down" else []))["sum"]
             yield what, total["bits_per_second"] * (100 - total["lost_percent"]) / 100 / 1e9
 
 
@@ -65,7 +72,8 @@ def named(topic, variant, found):
         yield row_name(topic.name, variant, what), figure
 
 
-def measure_mtu(side, args, topic, variant):
+def measure_setting(side, args, topic, variant):
+    """The side is another one already."""
     yield from named(topic, variant, figures(side, args, topic.whats))
 
 
@@ -152,6 +160,13 @@ def measure_memory(side, args, topic, variant):
         yield from named(topic, variant, figures(side, args, topic.whats, far))
 
 
+# --- net.core: of the whole machine, and no namespace may set it
+
+def small_buffers(args):
+    """The helper finds the bound lower than it is, by a library that stands before the kernel."""
+    return "env", f"LD_PRELOAD={os.path.abspath(args.build)}/benchmarks/libsmall-buffers.so"
+
+
 # --- pipes
 
 HOARD = """
@@ -192,8 +207,8 @@ def published_stream(side, args, what):
     return report["sum_received"]["bits_per_second"] / 1e9
 
 
-FUNCTIONS = {"mtu": measure_mtu, "processors": measure_processors, "offloads": measure_offloads,
-             "socket memory": measure_memory, "pipes": measure_pipes}
+FUNCTIONS = {"mtu": measure_setting, "processors": measure_processors, "offloads": measure_offloads,
+             "tcp_rmem": measure_memory, "rmem_max": measure_setting, "pipes": measure_pipes}
 
 
 def measure_choice(side, args, topic, variant):
@@ -201,9 +216,11 @@ def measure_choice(side, args, topic, variant):
         yield from FUNCTIONS[topic.name](side, args, topic, variant)
 
 
-def setting_of(topic, variant):
+def setting_of(args, topic, variant):
     if topic.name == "mtu":
         return int(variant)
+    if topic.name == "rmem_max" and variant != DEFAULT:
+        return Setting(prefix=small_buffers(args))
     return Setting(publish=PUBLISHED_PORT) if topic.name == "pipes" else 1500
 
 
@@ -211,7 +228,7 @@ def measurements(args):
     for topic in TOPICS:
         for variant in topic.variants:
             rows = [row_name(topic.name, variant, what) for what in topic.whats]
-            yield rows, setting_of(topic, variant), measure_choice, (topic, variant)
+            yield rows, setting_of(args, topic, variant), measure_choice, (topic, variant)
 
 
 def add_options(parser):

@@ -11,7 +11,6 @@ import select
 import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import time
 
@@ -248,9 +247,10 @@ class Helper:
     @staticmethod
     def ticks(pid):
         """utime and stime."""
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError), open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rsplit(b")", 1)[1].split()
-        return int(fields[11]), int(fields[12])
+            return int(fields[11]), int(fields[12])
+        return 0, 0
 
     @staticmethod
     def ran_seconds(pid, ticks):
@@ -270,7 +270,8 @@ class Helper:
         """How often its processes have waited: voluntary switches."""
         total = 0
         for pid in self.pids():
-            with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError), \
+                    open(f"/proc/{pid}/status", encoding="ascii") as file:
                 total += next(int(line.split()[1]) for line in file if line.startswith("voluntary"))
         return total
 
@@ -278,7 +279,8 @@ class Helper:
         """Pss or Rss of all its processes."""
         total = 0
         for pid in self.pids():
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError), \
+                    open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:  # it may have ended just now
                 total += next(int(line.split()[1]) for line in file if line.startswith(field + ":"))
         return total
 
@@ -312,37 +314,6 @@ def count_syscalls(helper, work):
     if not total:
         raise Failure("strace counted nothing")
     return int(total[0])
-
-
-class Samples:
-    """What the rounds gave for one row and one program."""
-
-    def __init__(self, values):
-        self.values = [value for value in values if not isinstance(value, str)]
-        self.reasons = [value for value in values if isinstance(value, str)]
-        self.n = len(values)
-
-    @property
-    def median(self):
-        """None when one round failed or nothing was measured: then there is no figure."""
-        return statistics.median(self.values) if self.values and not self.reasons else None
-
-    @property
-    def spread(self):
-        """The interquartile range as a part of the median."""
-        if len(self.values) < 3 or not self.median:
-            return None
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
-        return (high - low) / self.median
-
-    def text(self):
-        if self.reasons:
-            return f"failed in {len(self.reasons)} of {self.n}: {self.reasons[0]}"
-        if self.median is None:
-            return "not measured"
-        spread = "" if self.spread is None else f"  IQR {self.spread * 100:3.0f} %"
-        noisy = " noisy" if self.spread is not None and self.spread > 0.15 else ""
-        return f"{self.median:12.2f}{spread}{noisy}"
 
 
 def write_json(path, value):

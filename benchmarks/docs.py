@@ -7,6 +7,7 @@ import advice_rows
 import plots
 import results as text_of
 from groups import TABLES
+from stats import Estimate, ratios
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 PICTURES = "docs/pictures"
@@ -14,13 +15,15 @@ FIELD = re.compile(r"\{\{ *(\w+)(?: +([^}]*?))? *\}\}")
 
 
 def effect(results, argument):
-    """How much a choice changes: "TOPIC | VARIANT | WHAT" against the topic's first variant."""
+    """How much a choice changes: "TOPIC | VARIANT | WHAT" against the topic's first variant, round by round."""
     topic, variant, what = (word.strip() for word in argument.split("|"))
     first = next(one.variants[0] for one in advice_rows.TOPICS if one.name == topic)
-    figures = [results.figure(advice_rows.row_name(topic, one, what), results.helper) for one in (variant, first)]
-    if None in figures or not figures[1]:
+    names = [advice_rows.row_name(topic, one, what) for one in (variant, first)]
+    cells = [results.cell(name, results.helper) for name in names]
+    found = Estimate(ratios(*(results.samples(name, results.helper) for name in names)), cells[0].planned)
+    if any(cell.reasons for cell in cells) or not found.is_known:
         return "not known"
-    return f"{text_of.number(figures[0] / figures[1])}x"
+    return text_of.with_interval(found, "x")
 
 
 def advice(results, _):
@@ -38,14 +41,15 @@ def advice(results, _):
 
 def cell(results, argument):
     """The helper's figure of a row, in a sentence."""
-    return text_of.number(results.figure(argument, results.helper)) or "not known"
+    found = results.cell(argument, results.helper)
+    return text_of.with_interval(found.estimate) if found.state in ("figure", "uncertain") else "not known"
 
 
 def ratio(results, argument):
     """ROW | peer or loopback."""
     row, of = (word.strip() for word in argument.split("|"))
-    value, whose = results.ratio(row, of)
-    return "not known" if value is None else f"{text_of.number(value)} times {whose}"
+    value, whose = results.ratio(row, of) if row in results.rows else (None, of)
+    return "not known" if value is None else f"{text_of.with_interval(value, 'x')} {whose}"
 
 
 def picture(results, name):
@@ -56,13 +60,15 @@ def picture(results, name):
 FIELDS = {
     "made": lambda results, _: text_of.made(results),
     "trouble": lambda results, _: "\n\n".join(f"**{one}**" for one in results.trouble())
-    or "No row was too noisy for a figure.",
+    or "No figure is uncertain.",
     "versions": lambda results, _: text_of.versions(results),
     "table": lambda results, name: text_of.table(results, TABLES[name][1], with_targets=name != "main"),
     "failures": lambda results, name: text_of.failure_list(results, TABLES[name][1] if name else ("*",)) or "None.",
     "picture": picture,
     "frames": lambda results, _: text_of.micro_table(results),
     "breakdown": lambda results, _: text_of.breakdown_table(results),
+    "functions": lambda results, case: text_of.functions_table(results, case),
+    "about": lambda results, name: str(results.data["run"].get(name, "not known")),
     "advice": advice,
     "effect": effect,
     "cell": cell,
@@ -89,7 +95,7 @@ def readme_part(results):
     parts = [text_of.table(results, TABLES["main"][1])]
     if any(one.name == "throughput" for one in plots.charts(results)):
         parts.append(f"![TCP throughput]({PICTURES}/throughput.svg)")
-    parts += [f"**{one}**" for one in results.trouble() if not one.startswith("Too noisy")]
+    parts += [f"**{one}**" for one in results.trouble()]
     parts.append(text_of.made(results) + " More in [docs/performance.md](docs/performance.md); "
                  "`benchmarks/run` takes all of it again.")
     return "\n\n".join(parts)

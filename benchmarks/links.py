@@ -14,10 +14,12 @@ from common import USER, Failure, is_root
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """`publish` is a TCP port of the host's loopback that leads to the same one of the container."""
+    """`publish` is a TCP port of the host's loopback that leads to the same one of the container;
+    the helper's command stands behind `prefix`."""
     mtu: int = 1500
     options: tuple = ()
     publish: int = 0
+    prefix: tuple = ()
 
 
 def as_setting(value):

@@ -145,11 +145,22 @@ def shares(annotated):
     return [(part, n / total) for part, n in parts.most_common()]
 
 
-def breakdown(build, case):
+def functions(annotated, most=15):
+    """[(folder, function, share of all)], largest first."""
+    found = [(part_of(one[3], one[5]), one[4], float(one[2]) / 100)
+             for one in map(FUNCTION.match, annotated.splitlines()) if one]
+    return found[:most]
+
+
+def annotate(build, case):
     with tempfile.TemporaryDirectory() as folder:
         profile = os.path.join(folder, "profile")
         callgrind(build, case, profile)
-        return shares(run(["callgrind_annotate", "--threshold=100", "--auto=no", profile]))
+        return run(["callgrind_annotate", "--threshold=100", "--auto=no", profile])
+
+
+def breakdown(build, case):
+    return shares(annotate(build, case))
 
 
 # --- the baseline: a list of releases, each with the tools it was built with

@@ -4,8 +4,9 @@ import dataclasses
 import importlib.util
 import os
 import shutil
-import statistics
 import subprocess
+
+from stats import is_figure
 
 COLOURS = ["#777777", "#b8b8b8", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02"]
 OURS = "#1b6ca8"
@@ -32,11 +33,11 @@ class Chart:
 
 
 def point(results, row, program, x):
-    """None when a round has failed or is missing; noisy ones are there, with their range."""
+    """None when a round has failed or is missing; uncertain ones are there, with their interval."""
     cell = results.cell(row, program)
-    if cell.state not in ("figure", "noisy"):
+    if cell.state not in ("figure", "uncertain"):
         return None
-    return x, statistics.median(cell.values), min(cell.values), max(cell.values)
+    return x, cell.estimate.median, cell.estimate.low, cell.estimate.high
 
 
 def lines_of(results, places, programs=None):
@@ -52,7 +53,7 @@ def by_percent(results, row):
     """The distribution of the round whose median is the median one."""
     lines = []
     for program, rounds in results.rows.get(row, {"samples": {}})["samples"].items():
-        good = sorted((one for one in rounds if not isinstance(one, str)),
+        good = sorted(filter(is_figure, rounds),
                       key=lambda one: dict(map(tuple, one)).get(50, 0))
         if good:
             lines.append((program, [(PERCENTS.index(percent), us, us, us) for percent, us in good[len(good) // 2]
@@ -63,7 +64,7 @@ def by_percent(results, row):
 def by_second(results, row):
     lines = []
     for program, rounds in results.rows.get(row, {"samples": {}})["samples"].items():
-        good = [one for one in rounds if not isinstance(one, str)]
+        good = list(filter(is_figure, rounds))
         if good:
             lines.append((program, [(i + 1, value, value, value) for i, value in enumerate(good[0])]))
     return lines

@@ -106,7 +106,8 @@ def measurements(args):
 def measure(args, program, record):
     """One round of one program. Who has no paths is shown beside both."""
     paths = [program.path] if hasattr(program, "path") else PATHS
-    wanted = args.wanted
+    wanted, hopeless = args.wanted, args.hopeless
+    args.hopeless = lambda _, rows: hopeless(program, [f"{paths[0]} {row}" for row in rows])
     args.wanted = {name.split(" ", 1)[1] for name in wanted if name.split(" ", 1)[0] in paths}
 
     def record_all(row, value):
@@ -117,4 +118,4 @@ def measure(args, program, record):
     try:
         script.measure(args.place, program, args, record_all)
     finally:
-        args.wanted = wanted
+        args.wanted, args.hopeless = wanted, hopeless

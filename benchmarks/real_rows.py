@@ -61,14 +61,21 @@ def bound_ports(pid):
     return ports
 
 
+def holders(pid, port):
+    """What has a port that nobody listens on: states as in include/net/tcp_states.h."""
+    with open(f"/proc/{pid}/net/tcp", encoding="ascii") as file:
+        found = {line.split()[3] for line in file.readlines()[1:] if int(line.split()[1].rsplit(":", 1)[1], 16) == port}
+    return f" (sockets with port {port} in states {', '.join(sorted(found))})" if found else ""
+
+
 def wait_listening(server, namespace, port, what, log=None):
     end = time.monotonic() + 20
     while port not in bound_ports(namespace.pid):
         if server.poll() is not None or time.monotonic() > end:
-            why = ""
+            why = holders(namespace.pid, port)
             if log and os.path.exists(log):
                 with open(log, encoding="utf-8", errors="replace") as file:
-                    why = ": " + file.read().strip()[-200:]
+                    why += ": " + file.read().strip()[-200:]
             raise Failure(f"{what} does not start{why}")
         time.sleep(0.01)
 
@@ -301,18 +308,26 @@ def measure_redis(side, args):
 NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
 
 
+def database(args, host):
+    """A folder with a small database, made when it is first asked for; one server after another has it."""
+    if not args.database:
+        folder = f"{args.servers.folder}/postgres"
+        initdb = [*NOBODY, find("initdb"), "-N", "-A", "trust", "-U", "bench", "-D", folder]
+        with host.popen_user(initdb, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            output_of(process, "initdb")
+        with open(f"{folder}/pg_hba.conf", "a", encoding="ascii") as file:
+            file.write("host all all all trust\n")
+        args.database = folder
+    return args.database
+
+
 def measure_pgbench(side, args):
-    initdb, postgres = find("initdb"), find("postgres")
+    postgres = find("postgres")
     pgbench = max(glob.glob("/usr/lib/postgresql/*/bin/pgbench"), default=None) or find("pgbench")
     with user_folder() as folder:
-        data = f"{folder}/data"
-        setup = [*NOBODY, initdb, "-N", "-A", "trust", "-U", "bench", "-D", data]
-        with side.popen(setup, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            output_of(process, "initdb")
+        data = database(args, side.loads.host)
         command = [*NOBODY, postgres, "-D", data, "-p", POSTGRES_PORT, "-c", "listen_addresses=0.0.0.0", "-c",
                    f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        with open(f"{data}/pg_hba.conf", "a", encoding="ascii") as file:
-            file.write("host all all all trust\n")
         with served(side, command, POSTGRES_PORT, "postgres", f"{folder}/log") as address:
             whom = ["-h", address, "-p", POSTGRES_PORT, "-U", "bench"]
             ask(side, "pgbench", [pgbench, *whom, "-i", "-q", "-s", 1, "postgres"])
@@ -345,3 +360,4 @@ def add_options(parser):
 def prepare(args, loads, peers, stack):
     folder = stack.enter_context(user_folder())
     args.servers = Servers(loads.host, stack, folder, args.bulk_mib * MIB)
+    args.database = None

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What benchmarks/run has measured, as values and as text. Pure: a results.json in, figures and Markdown out.
 
-A figure is a median. It is shown only when every round that was planned has given one and they agree: the
-interquartile range is at most 15 % of it. Otherwise the cell says what is wrong instead.
+A figure is the median of the rounds, and a ratio that of the ratios within each round. Both are shown with their
+interval (stats.py). Where that is wide there is the interval and no figure, and where rounds are missing or have
+failed, the cell says so.
 """
 import fnmatch
-import statistics
 
-NOISY = 0.15
-ROUNDS_MIN = 3  # for a spread
+from stats import CONFIDENCE, ROUNDS_MIN, WIDE, Estimate, is_figure, ratios
+
 NAMES = {"slirp": "slirp4netns"}
+VERDICTS = {True: "met", False: "**missed**", None: "not decided"}
 
 
 def number(value):
@@ -22,13 +23,24 @@ def number(value):
     return f"{value:.{digits}f}"
 
 
-class Cell:
-    """One row of one program. `state` is figure, noisy, few (rounds), failed or none."""
+def with_interval(estimate, unit=""):
+    """A figure as far as it is one."""
+    if estimate.is_wide or not estimate.median and estimate.high:
+        return f"{number(estimate.low)}{unit} to {number(estimate.high)}{unit}"
+    text = number(estimate.median) + unit
+    if not estimate.median:
+        return text + (f" (once {number(estimate.largest)})" if estimate.largest else "")
+    return text + (f" ±{max(estimate.percent, 1):.0f} %" if estimate.percent else "")
 
-    def __init__(self, samples, planned):
-        self.values = [value for value in samples if not isinstance(value, str)]
+
+class Cell:
+    """One row of one program. `state` is figure, uncertain, few (rounds), failed or none."""
+
+    def __init__(self, samples, planned, confidence=CONFIDENCE):
+        self.values = [value for value in samples if is_figure(value)]
         self.reasons = [value for value in samples if isinstance(value, str)]
-        self.n, self.planned = len(samples), planned
+        self.n, self.planned = len(self.values) + len(self.reasons), planned
+        self.estimate = Estimate(self.values, planned, confidence)
         self.state = self.judge()
 
     def judge(self):
@@ -36,23 +48,19 @@ class Cell:
             return "none"
         if self.reasons:
             return "failed"
-        if self.n < self.planned:
+        if not self.estimate.is_known:
             return "few"
-        return "noisy" if self.spread is not None and self.spread > NOISY else "figure"
-
-    @property
-    def spread(self):
-        """The interquartile range as a part of the median; None: too few rounds, or nothing to divide by."""
-        middle = statistics.median(self.values) if self.values else 0
-        if len(self.values) < ROUNDS_MIN or not middle:
-            return None
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
-        return (high - low) / abs(middle)
+        return "uncertain" if self.estimate.is_wide else "figure"
 
     @property
     def figure(self):
-        """What may be compared; None when there is no such figure."""
-        return statistics.median(self.values) if self.state == "figure" else None
+        """None when there is no such figure."""
+        return self.estimate.median if self.state == "figure" else None
+
+    @property
+    def is_comparable(self):
+        """One failure in many does not make a program's other rounds worthless to who is compared with it."""
+        return len(self.values) > len(self.reasons)
 
     def text(self):
         if self.state == "none":
@@ -60,17 +68,15 @@ class Cell:
         if self.state == "failed":
             return f"failed ({len(self.reasons)} of {self.n})"
         if self.state == "few":
-            return f"only {self.n} of {self.planned} rounds"
-        if self.state == "noisy":
-            return f"noisy: {number(min(self.values))} to {number(max(self.values))}"
-        if self.spread is None:
-            return number(self.figure) + (" (one round)" if self.n == 1 else "")
-        return f"{number(self.figure)} ±{self.spread * 50:.0f} %"
+            between = f"{number(min(self.values))} to {number(max(self.values))}, " if self.n > 1 else ""
+            return f"{between}only {self.n} of {self.planned} rounds"
+        rounds = "" if self.n >= ROUNDS_MIN else " (one round)" if self.n == 1 else f" ({self.n} rounds)"
+        return ("uncertain: " if self.state == "uncertain" else "") + with_interval(self.estimate) + rounds
 
 
 class Results:
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data, confidence=CONFIDENCE):
+        self.data, self.confidence = data, confidence
         self.rows = {row["name"]: row for row in data["rows"]}
         self.roles = {one["name"]: one["role"] for one in data["programs"]}
 
@@ -82,48 +88,68 @@ class Results:
         """The one that is compared with the others."""
         return next(iter(self.names("helper")), None)
 
+    def samples(self, row, program):
+        """One of each round of its group; None: not measured in that one."""
+        return self.rows[row]["samples"].get(program, []) if row in self.rows else []
+
     def cell(self, row, program):
-        row = self.rows.get(row)
-        return Cell(row["samples"].get(program, []), row["planned"]) if row else Cell([], 0)
+        return Cell(self.samples(row, program), self.rows[row]["planned"] if row in self.rows else 0, self.confidence)
 
     def figure(self, row, program):
         return self.cell(row, program).figure
 
     def best_peer(self, row):
-        """(figure, name) or (None, None). Peers that failed are no peers here, one that is noisy makes it unknown."""
+        """The name of the one with the best median, or None. Who fails every second time is no peer here."""
         cells = {name: self.cell(row, name) for name in self.names("peer")}
-        if any(cell.state in ("noisy", "few") for cell in cells.values()):
-            return None, None
-        found = [(cell.figure, name) for name, cell in cells.items() if cell.figure is not None]
-        if not found:
-            return None, None
-        return (max if self.rows[row]["more"] else min)(found)
+        found = [(cell.estimate.median, name) for name, cell in cells.items() if cell.is_comparable]
+        return (max if self.rows[row]["more"] else min)(found)[1] if found else None
 
     def reference(self, row, of, program):
-        """What a figure is held against, and how that is called."""
+        """(row, program) that a figure is held against, and how that is called."""
         if of == "peer":
-            value, name = self.best_peer(row)
-            return value, name or "the best peer"
+            name = self.best_peer(row)
+            return (row, name), name or "the best peer"
         if of in ("slirp", "loopback") or of in self.roles:
-            return self.figure(row, NAMES.get(of, of)), NAMES.get(of, of)
-        return self.figure(of, program), f"`{of}`"
+            name = NAMES.get(of, of)
+            return (row, name), name
+        return (of, program), f"`{of}`"
+
+    def compare(self, row, of, program):
+        """(Estimate of the ratio, of whom), or (None, of whom): nothing that can be compared."""
+        theirs, name = self.reference(row, of, program)
+        if self.cell(row, program).reasons or not self.cell(*theirs).is_comparable:
+            return None, name
+        return Estimate(ratios(self.samples(row, program), self.samples(*theirs)), self.rows[row]["planned"],
+                        self.confidence), name
 
     def ratio(self, row, of, program=None):
-        ours = self.figure(row, program or self.helper)
-        theirs, name = self.reference(row, of, program or self.helper)
-        return (None, name) if ours is None or not theirs else (ours / theirs, name)
+        """The same, and None also when there are too few rounds."""
+        found, name = self.compare(row, of, program or self.helper)
+        return (found if found and found.is_known else None), name
 
-    def targets(self, row):
-        """(text, True met, False missed, None not known) of each."""
-        ours = self.figure(row, self.helper)
-        for of, factor in self.rows[row].get("targets", []):
-            more = self.rows[row]["more"]
-            theirs, name = (1, "") if of == "fixed" else self.reference(row, of, self.helper)
+    def targets(self, row, program=None):
+        """(text, True met, False missed, None not decided) of each."""
+        program = program or self.helper
+        ours, more = self.cell(row, program), self.rows[row]["more"]
+        for of, factor, *only in self.rows[row].get("targets", []):
+            if only and not program.endswith(only[0]):
+                continue
+            found, name = (ours.estimate, "") if of == "fixed" else self.ratio(row, of, program)
             text = f"{'>=' if more else '<='} {factor:g}" + (f"x {name}" if name else "")
-            if ours is None or theirs is None:
-                yield text, None
-            else:
-                yield text, ours >= factor * theirs if more else ours <= factor * theirs
+            yield text, found.meets(factor, more) if found and not ours.reasons else None
+
+    def lacks(self, row):
+        """What more rounds may give: 2 a target that is not decided, 1 a figure or ratio that is wide, else 0."""
+        ours = self.cell(row, self.helper)
+        if ours.state == "none" or ours.reasons:
+            return 0
+        undecided = [of for of, factor, *_ in self.rows[row].get("targets", [])
+                     if (found := ours.estimate if of == "fixed" else self.compare(row, of, self.helper)[0])
+                     and found.meets(factor, self.rows[row]["more"]) is None]
+        if undecided:
+            return 2
+        shown = [found for of in ("peer", "loopback") if (found := self.ratio(row, of)[0])] or [ours.estimate]
+        return 1 if any(found.is_wide for found in shown) else 0
 
     def matching(self, patterns):
         """In the order of the patterns, then of the rows."""
@@ -134,14 +160,14 @@ class Results:
         """What has to be said before any figure."""
         said = []
         if self.data.get("interrupted"):
-            said.append("This run was interrupted: rows without all of their rounds have no figure.")
+            said.append("This run was interrupted: some rows have fewer rounds than planned, or no figure.")
         if self.data.get("out_of_time"):
-            said.append("The time was up before all rounds: rows without all of theirs have no figure.")
-        unsteady = [f"{name} ({program})" for name, row in self.rows.items() if not row.get("series")
-                    for program in row["samples"] if self.cell(name, program).state == "noisy"]
-        if unsteady:
-            said.append(f"Too noisy for a figure (interquartile range over {NOISY * 100:.0f} % of the median): "
-                        + ", ".join(unsteady) + ".")
+            said.append("The time was up before all rounds: some rows have fewer than planned, or no figure.")
+        found = [self.cell(name, program).state for name, row in self.rows.items() if not row.get("series")
+                 for program in row["samples"]]
+        if "uncertain" in found:
+            said.append(f"{found.count('uncertain')} of {len(found)} medians are uncertain by more than {WIDE * 100:.0f} %: "
+                        "their cells show an interval in place of a figure.")
         return said
 
     def failures(self, patterns=("*",)):
@@ -167,6 +193,10 @@ def escape(text):
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
+def ratio_text(ratio, whose, with_name=False):
+    return "" if ratio is None else with_interval(ratio, "x") + (f" ({whose})" if with_name else "")
+
+
 def table(results, patterns, with_targets=False):
     """One line per row, one column per program, and the helper's ratios."""
     names = results.matching(patterns)
@@ -178,12 +208,9 @@ def table(results, patterns, with_targets=False):
     body = []
     for name in names:
         cells = [name, escape(results.rows[name]["unit"]), *(results.cell(name, one).text() for one in programs)]
-        for of in ("peer", "loopback"):
-            ratio, whose = results.ratio(name, of)
-            cells.append("" if ratio is None else f"{number(ratio)}x" + (f" ({whose})" if of == "peer" else ""))
+        cells += [ratio_text(*results.ratio(name, of), with_name=of == "peer") for of in ("peer", "loopback")]
         if with_targets:
-            words = {True: "met", False: "**missed**", None: "not known"}
-            cells.append("; ".join(f"{text}: {words[met]}" for text, met in results.targets(name)))
+            cells.append("; ".join(f"{text}: {VERDICTS[met]}" for text, met in results.targets(name)))
         body.append(cells)
     return markdown(head, body)
 
@@ -214,7 +241,8 @@ def report(results, groups, pictures=()):
     """results.md: everything there is. `groups` are (title, patterns)."""
     parts = ["# netns-helper beside its peers", made(results)]
     parts += [f"**{text}**" for text in results.trouble()]
-    parts.append("Medians, and half the interquartile range in percent of them. Ratios are of medians of this run.")
+    parts.append("Medians of the rounds, and ratios as medians of the ratios of each round. ± is half of their interval "
+                 f"of {CONFIDENCE * 100:.0f} %; where it is wide, there is the interval and no figure.")
     for title, patterns in groups:
         if results.matching(patterns):
             parts += [f"## {title}", table(results, patterns, with_targets=True)]
@@ -230,16 +258,24 @@ def report(results, groups, pictures=()):
 def micro_table(results):
     micro = results.data.get("micro")
     if not micro:
-        return "Not measured: valgrind was not installed."
+        return "Not measured in this run."
     return markdown(["", "what", "instructions", "ns"],
                     [[name, f"{one['what']} (per {one['per']})", number(one["instructions"]), number(one["ns"])]
                      for name, one in micro["figures"].items()])
 
 
+def functions_table(results, case):
+    found = (results.data.get("micro") or {}).get("functions", {}).get(case)
+    if not found:
+        return "Not measured in this run."
+    return markdown([case, "in", "of the instructions"],
+                    [[f"`{name}`", part, f"{share * 100:.1f} %"] for part, name, share in found])
+
+
 def breakdown_table(results):
     found = (results.data.get("micro") or {}).get("breakdown")
     if not found:
-        return "Not measured: valgrind was not installed."
+        return "Not measured in this run."
     parts = list(dict.fromkeys(part for shares in found.values() for part, _ in shares))
     return markdown(["of the instructions", *found],
                     [[part, *(f"{dict(shares).get(part, 0) * 100:.0f} %" for shares in found.values())]

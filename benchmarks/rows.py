@@ -6,17 +6,21 @@ machine that drifts does so for all. A row that failed in one round has no figur
 """
 import argparse
 import contextlib
+import copy
 import fnmatch
+import functools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 
-from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, Samples, read_line,
-                    write_json)
+from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, read_line, write_json)
 from links import Veth, VethLink, as_setting, publish, user_folder
+from results import VERDICTS, Cell, Results, with_interval
+from stats import ROUNDS_MIN
 
 MANY_FILES = 65536
 
@@ -60,75 +64,37 @@ def fail(rows, failure, wanted, record):
         record(row, str(failure))
 
 
-class Verdicts:
-    def __init__(self, samples, helpers, peers):
-        self.samples, self.helpers, self.peers = samples, helpers, peers
-        self.n_missed = 0
+def as_results(rows, samples, helpers, peers, n_rounds):
+    """What results.py makes figures, ratios and verdicts of."""
+    roles = {name: "helper" if name in helpers else "peer" if name in peers else "limit" for name in samples}
+    return Results({
+        "programs": [{"name": name, "role": role} for name, role in roles.items()],
+        "rows": [{"name": row.name, "unit": row.unit, "more": row.more, "series": row.is_series, "planned": n_rounds,
+                  "targets": row.targets, "samples": {name: found[row.name] for name, found in samples.items()
+                                                      if row.name in found}} for row in rows]})
 
-    def median(self, row, name):
-        return Samples(self.samples.get(name, {}).get(row, [])).median
 
-    def reference(self, row, of, name):
-        """What a helper's figure is compared with, and how that is called."""
-        if of == "peer":
-            found = [(self.median(row.name, peer), peer) for peer in self.peers]
-            found = [one for one in found if one[0] is not None]
-            if not found:
-                return None, "the best peer"
-            value, peer = (max if row.more else min)(found)
-            return value, f"the best peer, {peer}"
-        if of == "slirp":
-            return self.median(row.name, "slirp4netns"), "slirp4netns"
-        if of == "loopback":
-            return self.median(row.name, "loopback"), "native" if "wire" in row.name else "loopback"
-        if of in self.samples:
-            return self.median(row.name, of), of
-        return self.median(of, name), f"its own {of}"
-
-    def ratios(self, row, name):
-        ours = self.median(row.name, name)
-        for of in ("slirp", "peer", "loopback"):
-            theirs, label = self.reference(row, of, name)
-            if ours is not None and theirs:
-                yield f"{ours / theirs:.2f}x {label}"
-
-    def targets(self, row, name):
-        ours = self.median(row.name, name)
-        for of, factor, *only in row.targets:
-            if only and not name.endswith(only[0]):
-                continue
-            sign = ">=" if row.more else "<="
-            theirs, label = (factor, "") if of == "fixed" else self.reference(row, of, name)
-            what = f"{sign} {factor}" if of == "fixed" else f"{sign} {factor}x {label}"
-            if self.impossible(row) or ours is not None and theirs is None:
-                yield f"nothing to compare with: {what}"
-                continue
-            if ours is None:
-                self.n_missed += 1
-                yield f"MISSED, no figure: {what}"
-                continue
-            bound = theirs if of == "fixed" else theirs * factor
-            good = ours >= bound if row.more else ours <= bound
-            self.n_missed += not good
-            yield f"{'met' if good else 'MISSED'}: {what}"
-
-    def impossible(self, row):
-        """What fails without a helper, too, is this machine's fault."""
-        return row.name in self.samples["loopback"] and self.median(row.name, "loopback") is None
-
-    def show(self, row):
-        print(f"\n{row.name} ({row.unit})")
-        for name, rows in self.samples.items():
-            if row.name in rows:
-                print(f"    {name:20}{Samples(rows[row.name]).text()}")
-            if name in self.helpers:
-                for line in (", ".join(self.ratios(row, name)), *self.targets(row, name)):
-                    if line:
-                        print(f"        {line}")
-        if len(self.helpers) == 2:
-            one, other = (self.median(row.name, name) for name in self.helpers)
-            if one is not None and other:
-                print(f"    {self.helpers[0]} is {one / other:.2f}x {self.helpers[1]}")
+def show(results, row):
+    """Prints a row; how many targets it has missed."""
+    print(f"\n{row.name} ({row.unit})")
+    n_missed, helpers = 0, results.names("helper")
+    for name in results.roles:
+        cell = results.cell(row.name, name)
+        if cell.state != "none":
+            print(f"    {name:20}{cell.text()}" + (f": {cell.reasons[0]}" if cell.reasons else ""))
+        if name not in helpers:
+            continue
+        ratios = (results.ratio(row.name, of, name) for of in ("slirp", "peer", "loopback"))
+        for ratio, whose in dict.fromkeys(one for one in ratios if one[0]):
+            print(f"        {with_interval(ratio, 'x')} {whose}")
+        for text, met in results.targets(row.name, name):
+            # What fails without a helper, too, is this machine's fault.
+            failed = cell.reasons and not results.cell(row.name, "loopback").reasons
+            n_missed += met is False or bool(failed)
+            print(f"        {'MISSED, no figure' if failed else VERDICTS[met]}: {text}")
+    if len(helpers) == 2 and (ratio := results.ratio(row.name, helpers[1], helpers[0])[0]):
+        print(f"    {helpers[0]} is {with_interval(ratio, 'x')} {helpers[1]}")
+    return n_missed
 
 
 def named(text, default_name=None):
@@ -146,8 +112,8 @@ def parser_of(doc):
     parser.add_argument("--peers", nargs="*", default=["slirp4netns", "pasta"], metavar="NAME[=COMMAND]")
     parser.add_argument("--rows", nargs="+", metavar="PATTERN", help="of those that --list names")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2, help="of one measurement")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1, help="of one measurement")
     parser.add_argument("--may-halt", action="store_true", help="do not keep idle processors from halting")
     parser.add_argument("--cpus", help="run everything on these processors, as 0 or 0,1: less noise")
     parser.add_argument("--json", metavar="FILE", help="write all samples to it")
@@ -237,6 +203,9 @@ class Side:
         if setting.publish and not program.is_pasta:
             folder = stack.enter_context(user_folder())
             options.append(f"--api-socket={folder}/api")
+        if setting.prefix:
+            program = copy.copy(program)
+            program.command = [*setting.prefix, *program.command]
         self.helper = stack.enter_context(
             Helper(program, self.loads.host, self.container, setting.mtu, options, setting.publish))
         self.address = GATEWAY
@@ -277,27 +246,63 @@ class Side:
 
 
 def groups(measurements, wanted, alone):
-    """Measurements that share a helper: [(MTU, [measurement, ...]), ...]."""
+    """Measurements that share a helper: [(setting, whether it has to be the only one, [measurement, ...]), ...]."""
     shared = {}
     for one in measurements:
         if wanted.isdisjoint(one[0]):
             continue
         key = (one[1], one[3]) if one[2] in alone else (one[1],)
         shared.setdefault(key, []).append(one)
-    return [(key[0], members) for key, members in shared.items()]
+    return [(key[0], len(key) > 1 or as_setting(key[0]).publish, members) for key, members in shared.items()]
 
 
-def measure(loads, program, args, measurements, record, alone=()):
-    """One round of one program. A measurement is (rows, MTU, function, its arguments); those by a
-    function that is in `alone` get a helper that has done nothing else."""
-    for mtu, members in groups(measurements, args.wanted, alone):
-        try:
-            with Side(loads, program, mtu) as side:
-                for rows, _, function, more in members:
-                    attempt(rows, lambda: function(side, args, *more), args.wanted, record)
-        except Failure as failure:
-            for rows, *_ in members:
-                fail(rows, failure, args.wanted, record)
+SETTLED = 0.05  # of a processor
+
+
+def settle(side):
+    """What a helper still has to do with one measurement is not to disturb the next."""
+    end, before = time.monotonic() + 1, None
+    while side.helper and side.helper.process.poll() is None and time.monotonic() < end:
+        now = side.helper.cpu_seconds()
+        if before is not None and now - before < SETTLED * 0.01:
+            return
+        before = now
+        time.sleep(0.01)
+
+
+FAILURES_MAX = 3
+
+
+def is_hopeless(samples, rows):
+    """Of one program: whether a row that is measured with these has failed again and again, and mostly."""
+    cells = [Cell(samples.get(row, []), ROUNDS_MIN) for row in rows]
+    return any(len(cell.reasons) >= FAILURES_MAX and not cell.is_comparable for cell in cells)
+
+
+def measure_side_by_side(loads, programs, setting, members, args, record):
+    """Each measurement of all programs, one right after the other."""
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for program in programs:
+            try:
+                sides.append((program, stack.enter_context(Side(loads, program, setting))))
+            except Failure as failure:
+                for rows, *_ in members:
+                    fail(rows, failure, args.wanted, functools.partial(record, program))
+        for rows, _, function, more in members:
+            for program, side in sides:
+                if args.hopeless(program, rows):
+                    continue
+                attempt(rows, lambda: function(side, args, *more), args.wanted, functools.partial(record, program))
+                settle(side)
+
+
+def measure_round(loads, programs, args, measurements, record, alone=()):
+    """One round. A measurement is (rows, MTU or Setting, function, its arguments); those by a function that is in
+    `alone`, and those with a published port, have one helper at a time. record(program, row, figure or reason)."""
+    for setting, is_alone, members in groups(measurements, args.wanted, alone):
+        for batch in [[program] for program in programs] if is_alone else [programs]:
+            measure_side_by_side(loads, batch, setting, members, args, record)
 
 
 def order_of(programs, i):
@@ -308,17 +313,19 @@ def order_of(programs, i):
 
 def run_rounds(args, programs, samples, measure):
     for i in range(args.rounds):
-        for program in order_of(programs, i):
-            rows = samples[program.name if program else "loopback"]
-            measure(program, lambda row, value: rows.setdefault(row, []).append(value))
+        fresh = []
+        measure(order_of(programs, i), lambda program, row, value: fresh.append((program, row, value)))
+        for program, row, value in fresh:
+            rows = samples[program.name if program else "loopback"].setdefault(row, [])
+            rows += [None] * (i - len(rows)) + [value]
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
 
 
 def conduct(args, rows, kind, prepare, sampled, **of_host):
     """Everything from the arguments to the exit status.
 
-    prepare(loads, peers, stack) gives measure(program, record), which measures one round of one
-    program, or with None of the host itself. It finds the rows that are wanted in args.wanted.
+    prepare(loads, peers, stack) gives measure(programs, record), which measures one round of them,
+    with None of the host itself. It finds the rows that are wanted in args.wanted.
     """
     args.wanted = {row.name for row in rows if not row.optional}
     if args.rows:
@@ -335,6 +342,7 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
     helpers, peers = programs_of(args)
     programs = [None, *peers, *helpers]
     samples = {program.name if program else "loopback": {} for program in programs}
+    args.hopeless = lambda program, rows: is_hopeless(samples[program.name if program else "loopback"], rows)
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(Host(**of_host))
         if not args.may_halt:
@@ -347,14 +355,12 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
             print("interrupted: what there is so far")
 
     print(f"{args.rounds} rounds of {args.seconds:g} s; content sampled: {sampled}")
-    verdicts = Verdicts(samples, [one.name for one in helpers], [one.name for one in peers])
-    for row in rows:
-        if row.name in args.wanted and not row.is_series:
-            verdicts.show(row)
+    results = as_results(rows, samples, [one.name for one in helpers], [one.name for one in peers], args.rounds)
+    n_missed = sum(show(results, row) for row in rows if row.name in args.wanted and not row.is_series)
     if args.json:
         write_json(args.json, {"rounds": args.rounds, "seconds": args.seconds, "samples": samples})
-    print(f"\n{verdicts.n_missed} targets missed")
-    return 1 if verdicts.n_missed else 0
+    print(f"\n{n_missed} targets missed")
+    return 1 if n_missed else 0
 
 
 def conduct_module(module, args, **of_host):
@@ -362,7 +368,7 @@ def conduct_module(module, args, **of_host):
     stack) and measurements(args)."""
     def prepare(loads, peers, stack):
         module.prepare(args, loads, peers, stack)
-        return lambda program, record: measure(loads, program, args, module.measurements(args), record,
-                                               module.ALONE)
+        return lambda programs, record: measure_round(loads, programs, args, module.measurements(args), record,
+                                                      module.ALONE)
 
     return conduct(args, module.ROWS, module.KIND, prepare, module.SAMPLED, **of_host)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rounds of benchmarks/run: groups of rows, their order, the time that is left, and what became of it."""
+"""The rounds of benchmarks/run: groups of rows, their order, the time that is left, and what became of it.
+
+First every group gets the rounds that are planned for it, one round of each group after the other, so that the rounds
+of a row lie minutes apart. In the time that is then left, what is still undecided gets more.
+"""
 import argparse
 import contextlib
 import os
@@ -10,9 +14,12 @@ import time
 import udp_rows
 from common import SERVER_PORTS, Container, Host, is_root
 from links import Veth, VethLink
-from rows import Loads, keep_awake, measure, order_of
+from results import Results
+from rows import Loads, is_hopeless, keep_awake, measure_round, order_of
+from stats import CONFIDENCE, CONFIDENCE_AGAIN
 
 OVERHEAD_S = 0.5  # of a measurement, besides its seconds: a container, a helper, a server
+MORE_ROUNDS = 3   # so many times as many as planned, at most
 
 
 class Progress:
@@ -51,26 +58,31 @@ class Running:
                     "spawns": 10, "bulk_mib": 1024, "build": args.build, "may_halt": args.may_halt}
         self.args = argparse.Namespace(**{**defaults, **plan.options}, wanted={row.name for row in rows})
         self.rounds = min(plan.rounds, args.rounds) if args.rounds else plan.rounds
+        self.rounds_max = self.rounds if args.rounds or self.rounds == 1 else MORE_ROUNDS * self.rounds
         self.samples = {name_of(program): {} for program in programs}
+        self.args.hopeless = lambda program, rows: is_hopeless(self.samples[name_of(program)], rows)
         self.loads = None
         self.done = 0  # rounds
-        self.estimate_s = self.guess()
-        self.last_name = ""
+        self.slowness = 1.0  # than guessed
 
-    def guess(self):
-        """Of a round of one program, before there has been one."""
-        total = 0
-        for rows, _, _, _ in self.group.module.measurements(self.args):
-            names = self.args.wanted.intersection(rows)
-            if names:
-                name = min(names)
-                total += OVERHEAD_S + self.seconds_of(name)
-        return total
+    @property
+    def wanted(self):
+        return {row.name for row in self.rows}
+
+    def units(self, wanted):
+        """The rows that are measured at once, of each measurement."""
+        found = (wanted.intersection(rows) for rows, *_ in self.group.module.measurements(self.args))
+        return [names for names in found if names]
+
+    def round_s(self, wanted=None):
+        """How long a round takes."""
+        total = sum(OVERHEAD_S + self.seconds_of(min(names)) for names in self.units(wanted or self.wanted))
+        return total * self.slowness * len(self.programs)
 
     def seconds_of(self, name):
         if name.startswith("minute"):
             return self.args.minute_seconds
-        if name.startswith(("delay", "wire", "advice socket")):
+        if name.startswith(("delay", "wire", "advice tcp_rmem", "advice rmem_max")):
             return self.args.wire_seconds
         return self.args.seconds * (3 if name.startswith("beside") else 1)
 
@@ -80,38 +92,58 @@ class Running:
         self.group.module.prepare(self.args, self.loads, peers, stack)
 
     def left_s(self):
-        return (self.rounds - self.done) * len(self.programs) * self.estimate_s
+        return (self.rounds - self.done) * self.round_s()
 
-    def measure(self, program, record):
+    def measure(self, programs, record):
         module = self.group.module
-        if hasattr(module, "measure"):
-            module.measure(self.args, program, record)
-        else:
-            measure(self.loads, program, self.args, module.measurements(self.args), record, module.ALONE)
+        if not hasattr(module, "measure"):
+            return measure_round(self.loads, programs, self.args, module.measurements(self.args), record, module.ALONE)
+        for program in programs:
+            module.measure(self.args, program, lambda row, value, program=program: record(program, row, value))
+        return None
 
-    def run_round(self, tell):
-        begin = time.monotonic()
-        for i, program in enumerate(order_of(self.programs, self.done)):
-            rows = self.samples[name_of(program)]
+    def run_round(self, tell, wanted=None):
+        """What a round has measured counts also when it is interrupted."""
+        wanted = self.args.wanted = wanted or self.wanted
+        guess, begin, fresh = self.round_s(wanted), time.monotonic(), {}
 
-            def record(row, value, rows=rows, program=program):
-                rows.setdefault(row, []).append(value)
-                tell(self, f"{self.group.name}: {self.group.named(row)}, {name_of(program)}", i)
+        def record(program, row, value):
+            fresh[name_of(program), row] = value
+            tell(self, f"{self.group.named(row)}, {name_of(program)}", guess - (time.monotonic() - begin))
 
-            tell(self, f"{self.group.name}, {name_of(program)}", i)
-            self.measure(program, record)
-        self.done += 1
-        self.estimate_s = (time.monotonic() - begin) / len(self.programs)
+        try:
+            self.measure(order_of(self.programs, self.done), record)
+        finally:
+            for (program, row), value in fresh.items():
+                samples = self.samples[program].setdefault(row, [])
+                samples += [None] * (self.done - len(samples)) + [value]
+            self.done += 1
+        self.slowness *= (time.monotonic() - begin) / guess
 
     def as_data(self, results):
         """Adds its rows to the results."""
         names = {row.name for row in self.group.module.ROWS}
         for row in self.rows:
-            samples = {program: rows[row.name] for program, rows in self.samples.items() if row.name in rows}
+            samples = {program: rows[row.name] + [None] * (self.done - len(rows[row.name]))
+                       for program, rows in self.samples.items() if row.name in rows}
             results.append({
                 "name": self.group.named(row.name), "group": self.group.name, "unit": row.unit, "more": row.more,
                 "series": row.is_series, "planned": self.rounds, "samples": samples,
                 "targets": [(self.group.named(of) if of in names else of, factor) for of, factor in row.targets]})
+
+    def undecided(self, programs, level):
+        """The rows that more rounds may help, with what is measured at once and what they are held against."""
+        if self.done >= self.rounds_max:
+            return set()
+        found = []
+        self.as_data(found)
+        results = Results({"rows": found, "programs": programs},
+                          CONFIDENCE if self.done <= self.rounds else CONFIDENCE_AGAIN)
+        names = {row.name for row in self.group.module.ROWS}
+        lacking = {row.name for row in self.rows if not row.is_series and
+                   results.lacks(self.group.named(row.name)) == level}
+        lacking |= {of for row in self.rows if row.name in lacking for of, _ in row.targets if of in names}
+        return {name for unit in self.units(self.wanted) if unit & lacking for name in unit}
 
 
 def name_of(program):
@@ -133,23 +165,46 @@ def veth_of(host):
     return None
 
 
-def run_all(running, deadline, progress):
-    """All rounds of all groups, round by round; whether the time was up before the last."""
+def run_planned(running, deadline, tell):
+    """All rounds of all groups that are planned, round by round; whether the time was up before the last."""
     out_of_time = False
-
-    def tell(current, text, i, is_new_round=False):
-        left = sum(one.left_s() for one in running) - i * current.estimate_s
-        progress.show(max(left, 0), text, is_new_round)
-
     for i in range(max((one.rounds for one in running), default=0)):
         for one in running:
             if i >= one.rounds:
                 continue
-            if deadline and time.monotonic() + one.estimate_s * len(one.programs) > deadline:
+            if deadline and time.monotonic() + one.round_s() > deadline:
                 out_of_time = True
                 continue
-            tell(one, f"{one.group.name}: round {i + 1} of {one.rounds}", 0, is_new_round=True)
+            tell(one, f"{one.group.name}: round {i + 1} of {one.rounds}", one.round_s(), is_new_round=True)
             one.run_round(tell)
+    return out_of_time
+
+
+def run_more(running, deadline, tell, programs):
+    """One round of each group that has rows undecided at the first of the levels at which any fits the time."""
+    for level in (2, 1):
+        found = [(one, wanted) for one in running if (wanted := one.undecided(programs, level))]
+        fitting = [(one, wanted) for one, wanted in found if time.monotonic() + one.round_s(wanted) < deadline]
+        for one, wanted in fitting:
+            if time.monotonic() + one.round_s(wanted) < deadline:
+                what = "targets" if level == 2 else "figures"
+                tell(one, f"{one.group.name}: round {one.done + 1}, for {what} undecided", 0, is_new_round=True)
+                one.run_round(tell, wanted)
+        if fitting:
+            return True
+    return False
+
+
+def run_all(running, deadline, progress, programs):
+    def tell(current, text, left_s, is_new_round=False):
+        left = sum(one.left_s() for one in running) - (current.round_s() - left_s if current.done < current.rounds else 0)
+        if deadline and any(one.rounds_max > one.rounds for one in running):
+            left = max(left, deadline - time.monotonic())
+        progress.show(max(left, 0), text, is_new_round)
+
+    out_of_time = run_planned(running, deadline, tell)
+    while deadline and run_more(running, deadline, tell, programs):
+        pass
     return out_of_time
 
 
@@ -168,18 +223,21 @@ def conduct(args, chosen, helpers, peers, progress):
                        for group, rows in chosen]
             for one in running:
                 one.prepare(host, peers, stack)
-            host.shell(f"echo {SERVER_PORTS} >/proc/sys/net/ipv4/ip_local_reserved_ports")
-            out_of_time = run_all(running, deadline, progress)
+            out_of_time = run_all(running, deadline, progress, programs_of(running, helpers, peers, veth))
     except KeyboardInterrupt:
         interrupted = True
     progress.end()
     rows = []
     for one in running:
         one.as_data(rows)
+    return rows, programs_of(running, helpers, peers, veth), interrupted, out_of_time
+
+
+def programs_of(running, helpers, peers, veth):
+    """Also those that only one group knows."""
     known = {name_of(program) for program in (*helpers, *peers, veth, None)}
     more = {name_of(program): program for one in running for program in one.programs}
-    more = [program for name, program in more.items() if name not in known]
-    return rows, programs_data(helpers, [*peers, *more], veth), interrupted, out_of_time
+    return programs_data(helpers, [*peers, *(program for name, program in more.items() if name not in known)], veth)
 
 
 # --- what it ran on
@@ -231,13 +289,19 @@ def tools():
     return {name: text for name, command in TOOLS.items() if shutil.which(command[0]) and (text := first_line(command))}
 
 
+def rmem_max():
+    with contextlib.suppress(OSError), open("/proc/sys/net/core/rmem_max", encoding="ascii") as file:
+        return int(file.read())
+    return None
+
+
 def about(args, source, begin):
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begin)), "commit": commit(source), "machine": machine(),
         "kernel": os.uname().release, "mode": "quick" if args.quick else "full",
         "minutes": (time.time() - begin) / 60, "user": "root, with helpers and containers of an ordinary user"
         if is_root else "an ordinary user", "tools": tools(), "load_before": args.load_before,
-        "counted_by": "strace -f -c in a pass of its own",
+        "counted_by": "strace -f -c in a pass of its own", "rmem_max": rmem_max(),
     }
 
 

@@ -31,7 +31,11 @@ int inbox_init(struct inbox *inbox, struct loop *loop)
 	*inbox = (struct inbox){.loop = loop, .trim_timer.fire = on_trim};
 	inbox->rooms = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return inbox->rooms == MAP_FAILED ? -errno : 0;
+	if (inbox->rooms == MAP_FAILED)
+		return -errno;
+	for (unsigned int i = 0; i < HOST_BATCH_MAX; i++)
+		inbox->in[i].data = inbox->rooms + i * STRIDE;
+	return 0;
 }
 
 void inbox_done(struct inbox *inbox)
@@ -42,10 +46,8 @@ void inbox_done(struct inbox *inbox)
 
 struct host_datagram *inbox_rooms(struct inbox *inbox, unsigned int n)
 {
-	for (unsigned int i = 0; i < n; i++) {
-		inbox->in[i].data = inbox->rooms + i * STRIDE;
+	for (unsigned int i = 0; i < n; i++)
 		inbox->in[i].len = ROOM;
-	}
 	inbox->was_used = true;
 	if (!timer_is_armed(&inbox->trim_timer))
 		timer_arm(&inbox->loop->timers, &inbox->trim_timer, inbox->loop->now_ns + TRIM_NS);
@@ -101,8 +103,10 @@ void run_add(
 {
 	size_t size = datagram->segment ? datagram->segment : datagram->len;
 
-	for (size_t at = 0; at < datagram->len; at += size)
+	size_t at = 0;
+
+	do {
 		add(run, datagram, at, MIN(size, datagram->len - at), deliver, owner);
-	if (!datagram->len)
-		add(run, datagram, 0, 0, deliver, owner);
+		at += size;
+	} while (at < datagram->len);
 }

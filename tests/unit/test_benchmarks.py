@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What benchmarks/ makes of figures: medians, noise, ratios, tables, pictures and pages (TAP).
+"""What benchmarks/ makes of figures: medians, intervals, ratios, tables, pictures and pages (TAP).
 
 Usage: test_benchmarks.py FOLDER, that of the benchmarks.
 """
 import argparse
 import copy
 import io
+import itertools
 import os
 import re
 import sys
@@ -22,13 +23,19 @@ import plots
 import results
 import rows
 import runner
+import stats
 
 FOLDER = sys.argv[1]
-STEADY = [10.0, 10.4, 9.6]
-NOISY = [10.0, 14.0, 5.0]
+STEADY = [10.0, 10.4, 9.6, 10.0, 10.2, 9.8]
+NOISY = [10.0, 14.0, 5.0, 10.0, 10.0, 10.0]
 
 
-def row(name, samples, more=True, planned=3, series=False, targets=()):
+def six(*values):
+    """Of six rounds."""
+    return [values[i % len(values)] for i in range(6)]
+
+
+def row(name, samples, more=True, planned=6, series=False, targets=()):
     return {"name": name, "group": "TCP", "unit": "Gbit/s", "more": more, "series": series, "planned": planned,
             "targets": list(targets), "samples": samples}
 
@@ -42,21 +49,22 @@ DATA = {
                  {"name": "pasta", "role": "peer", "version": "2023"},
                  {"name": "netns-helper", "role": "helper", "version": "0.1"}],
     "rows": [
-        row("up 1500", {"loopback": [50.0, 50.1, 49.9], "veth": [40.0] * 3, "slirp4netns": [2.0, 2.0, 2.01],
-                        "pasta": [1.0, "the stream stalled", 1.0], "netns-helper": [40.0, 41.0, 40.5]},
+        row("up 1500", {"loopback": six(50.0, 50.1, 49.9), "veth": six(40.0), "slirp4netns": six(2.0, 2.0, 2.01),
+                        "pasta": six(1.0, "the stream stalled", 1.0), "netns-helper": six(40.0, 41.0, 40.5)},
             targets=[("slirp", 15), ("loopback", 0.9), ("up 65520", 1)]),
-        row("up 65520", {"loopback": [50.0] * 3, "slirp4netns": [4.0] * 3, "pasta": NOISY, "netns-helper": NOISY}),
-        row("exchanges p99", {"slirp4netns": [30.0] * 3, "pasta": [20.0] * 3, "netns-helper": [10.0] * 3}, more=False,
+        row("up 65520", {"loopback": six(50.0), "slirp4netns": six(4.0), "pasta": NOISY, "netns-helper": NOISY}),
+        row("exchanges p99", {"slirp4netns": six(30.0), "pasta": six(20.0), "netns-helper": six(10.0)}, more=False,
             targets=[("peer", 1.1), ("fixed", 5)]),
         row("down 1500", {"slirp4netns": [3.0, 3.0], "netns-helper": [30.0, 30.0]}),
-        row("idle 100 pss", {"netns-helper": [2.0] * 3, "slirp4netns": [5.0] * 3}, more=False),
-        row("idle 1000 pss", {"netns-helper": [3.0] * 3}, more=False),
+        row("idle 100 pss", {"netns-helper": six(2.0), "slirp4netns": six(5.0)}, more=False),
+        row("idle 1000 pss", {"netns-helper": six(3.0)}, more=False),
         row("minute up seconds", {"netns-helper": [[30.0, 31.0, 2.0]]}, planned=1, series=True),
         row("exchanges latency", series=True, samples={
             "netns-helper": [[[50, 9.0], [99, 20.0]], [[50, 7.0], [99, 90.0]], [[50, 8.0], [99, 10.0]]]}),
     ],
     "micro": {"figures": {"parse": {"instructions": 600.0, "ns": 90.0, "per": "frame", "what": "the parse"}},
-              "breakdown": {"tcp-up": [["src/wire", 0.25], ["src/flow", 0.75]]}},
+              "breakdown": {"tcp-up": [["src/wire", 0.25], ["src/flow", 0.75]]},
+              "functions": {"tcp-up": [["src/wire", "packet_parse", 0.125]]}},
 }
 
 
@@ -72,27 +80,65 @@ def same(found, expected):
 
 # --- figures
 
-def test_median_and_spread():
-    cell = results.Cell(STEADY, 3)
-    same((cell.state, cell.figure), ("figure", 10.0))
-    same(round(cell.spread, 3), 0.04)
-    same(cell.text(), "10.0 ±2 %")
+def test_coverage():
+    """Against all ways in which n coins fall."""
+    for n in (5, 6, 9):
+        for k in (1, 2):
+            between = sum(k <= bin(coins).count("1") <= n - k for coins in range(2 ** n))
+            same(stats.coverage(n, k), between / 2 ** n)
 
 
-def test_noise():
-    cell = results.Cell(NOISY, 3)
-    same((cell.state, cell.figure), ("noisy", None))
-    same(cell.text(), "noisy: 5.00 to 14.0")
-    # The bound: quartiles at 92.5 and 107.5 are 15 % of 100.
-    same(results.Cell([85, 92.5, 100, 107.5, 115], 5).state, "figure")
-    same(results.Cell([85, 92.4, 100, 107.6, 115], 5).state, "noisy")
+def test_interval():
+    same(stats.interval([1, 2, 3, 4, 5]), None)
+    same(stats.interval([3, 1, 2, 6, 5, 4]), (1, 6))
+    same(stats.interval(list(range(9))), (1, 7))
+    same(stats.interval(list(range(9)), stats.CONFIDENCE_AGAIN), (0, 8))
+    same(stats.ROUNDS_MIN, min(n for n in range(1, 20) if stats.interval([1] * n)))
+
+
+def test_few_outliers_move_nothing():
+    same(stats.interval([10.0] * 10 + [99.0, 0.1]), (10.0, 10.0))
+
+
+def test_verdict():
+    found = stats.Estimate(STEADY)
+    same([found.meets(bound, True) for bound in (9.6, 9.7, 10.4, 10.5)], [True, None, None, False])
+    same([found.meets(bound, False) for bound in (10.4, 10.3, 9.6, 9.5)], [True, None, None, False])
+    same(stats.Estimate([1.0]).meets(0, True), None)
+
+
+def test_ratios():
+    same(stats.ratios([1, 2, None, "failed", 5], [2, 1, 3, 4, None]), [0.5, 2])
+    # What the machine does to both of a round is in no ratio.
+    drifting = [1.0, 9.0, 2.0, 5.0, 3.0, 7.0]
+    found = stats.Estimate(stats.ratios([2 * one for one in drifting], drifting))
+    same((found.low, found.median, found.high), (2, 2, 2))
+
+
+def test_figure():
+    cell = results.Cell(STEADY, 6)
+    same((cell.state, cell.figure, cell.text()), ("figure", 10.0, "10.0 ±4 %"))
+    same(results.Cell(STEADY + [None], 6).text(), "10.0 ±4 %")
+
+
+def test_uncertain():
+    cell = results.Cell(NOISY, 6)
+    same((cell.state, cell.figure), ("uncertain", None))
+    same(cell.text(), "uncertain: 5.00 to 14.0")
+    same(results.Cell([8.0, 10, 10, 10, 10, 12.0], 6).state, "figure")
+    same(results.Cell([7.9, 10, 10, 10, 10, 12.0], 6).state, "uncertain")
+    # More rounds make it sure.
+    same(results.Cell(NOISY + [10.0] * 6, 6).text(), "10.0")
 
 
 def test_missing_rounds():
-    same(results.Cell([10, 10], 3).state, "few")
-    same(results.Cell([10, 10], 3).text(), "only 2 of 3 rounds")
+    same(results.Cell([10, 10], 6).state, "few")
+    same(results.Cell([10, 12, None], 6).text(), "10.0 to 12.0, only 2 of 6 rounds")
+    same(results.Cell([10], 6).text(), "only 1 of 6 rounds")
     same(results.Cell([], 3).text(), "")
     same(results.Cell([10], 1).text(), "10.0 (one round)")
+    same(results.Cell([10, 11, 10], 3).text(), "10.0 ±5 % (3 rounds)")
+    same(results.Cell([10, 15, 10], 3).text(), "uncertain: 10.0 to 15.0 (3 rounds)")
 
 
 def test_failed_round():
@@ -101,8 +147,9 @@ def test_failed_round():
 
 
 def test_zero():
-    cell = results.Cell([0, 0, 0], 3)
-    same((cell.figure, cell.spread, cell.text()), (0, None, "0.00"))
+    same(results.Cell([0] * 6, 6).text(), "0.00")
+    same(results.Cell([0] * 11 + [3], 6).text(), "0.00 (once 3.00)")
+    same(results.Cell([0] * 5 + [3], 6).text(), "uncertain: 0.00 to 3.00")
 
 
 def test_numbers():
@@ -113,22 +160,41 @@ def test_numbers():
 # --- comparisons
 
 def test_best_peer():
-    same(of().best_peer("exchanges p99"), (20.0, "pasta"))
-    # One that failed is no peer; one that is noisy makes it unknown.
-    same(of().best_peer("up 1500"), (2.0, "slirp4netns"))
-    same(of().best_peer("up 65520"), (None, None))
+    same(of().best_peer("exchanges p99"), "pasta")
+    # An uncertain one may be the best, too; who fails every second time is none.
+    same(of().best_peer("up 65520"), "pasta")
+    failing = row("up 1500", {"slirp4netns": six(2.0), "pasta": six(3.0, "no answer")})
+    same(of(rows=[failing]).best_peer("up 1500"), "slirp4netns")
 
 
 def test_ratio():
-    same(of().ratio("up 1500", "peer"), (20.25, "slirp4netns"))
-    same(of().ratio("up 65520", "loopback")[0], None)
+    found, whose = of().ratio("up 1500", "peer")
+    same((round(found.median, 2), found.low, whose), (20.15, 20.0, "slirp4netns"))
+    same(of().ratio("up 65520", "loopback")[0].is_wide, True)
     same(of().ratio("down 1500", "peer")[0], None)
 
 
 def test_targets():
     same(list(of().targets("up 1500")),
-         [(">= 15x slirp4netns", True), (">= 0.9x loopback", False), (">= 1x `up 65520`", None)])
+         [(">= 15x slirp4netns", True), (">= 0.9x loopback", False), (">= 1x `up 65520`", True)])
     same(list(of().targets("exchanges p99")), [("<= 1.1x pasta", True), ("<= 5", False)])
+    near = row("x", {"netns-helper": STEADY}, targets=[("fixed", 10)])
+    same(list(of(rows=[near]).targets("x")), [(">= 10", None)])
+    # A third member: for whom only.
+    near["targets"] = [("fixed", 9, "splice")]
+    same(list(of(rows=[near]).targets("x")), [])
+
+
+def test_what_more_rounds_may_give():
+    def lacks(samples, **more):
+        return of(rows=[row("x", samples, **more)]).lacks("x")
+
+    same(lacks({"netns-helper": STEADY}, targets=[("fixed", 10)]), 2)
+    same(lacks({"netns-helper": STEADY}, targets=[("fixed", 9)]), 0)
+    same(lacks({"netns-helper": NOISY}), 1)
+    # A steady ratio of unsteady figures is what counts.
+    same(lacks({"netns-helper": NOISY, "loopback": NOISY}), 0)
+    same(lacks({"netns-helper": six("failed")}, targets=[("fixed", 9)]), 0)
 
 
 # --- text
@@ -137,9 +203,9 @@ def test_table():
     text = results.table(of(), ("up *",), with_targets=True)
     lines = text.splitlines()
     same(len(lines), 4)
-    assert "| 40.5 ±1 % | 20.2x (slirp4netns) | 0.81x |" in lines[2], lines[2]
-    assert "failed (1 of 3)" in lines[2] and "**missed**" in lines[2], lines[2]
-    assert "noisy: 5.00 to 14.0 |  |  |" in lines[3], lines[3]
+    assert "| 40.5 ±1 % | 20.1x ±1 % (slirp4netns) | 0.81x ±1 % |" in lines[2], lines[2]
+    assert "failed (2 of 6)" in lines[2] and "**missed**" in lines[2], lines[2]
+    assert "uncertain: 5.00 to 14.0 | 1.00x (pasta) | 0.10x to 0.28x |" in lines[3], lines[3]
     same({line.count("|") for line in lines}, {lines[0].count("|")})
     same(results.table(of(), ("no such row",)), "Not measured.")
 
@@ -150,7 +216,7 @@ def test_series_are_no_rows():
 
 def test_trouble():
     said = " ".join(of().trouble())
-    assert "up 65520 (pasta)" in said and "interrupted" not in said, said
+    assert "2 of 17 medians are uncertain" in said and "interrupted" not in said, said
     assert "interrupted" in of(interrupted=True).trouble()[0]
     assert "time was up" in of(out_of_time=True).trouble()[0]
 
@@ -159,7 +225,7 @@ def test_report():
     text = results.report(of(interrupted=True), groups.REPORT, [("a picture", "a.svg")])
     assert "**This run was interrupted" in text and "![a picture](a.svg)" in text
     assert "- pasta, up 1500: the stream stalled" in text and "| parse | the parse (per frame) | 600 | 90.0 |" in text
-    assert "iperf 3.12" in text and "only 2 of 3 rounds" in text
+    assert "iperf 3.12" in text and "only 2 of 6 rounds" in text
 
 
 # --- pictures
@@ -167,7 +233,7 @@ def test_report():
 def test_charts():
     found = {chart.name: chart for chart in plots.charts(of())}
     lines = dict(found["throughput-by-mtu-up"].lines)
-    # The noisy one with its range, the failed one not at all.
+    # The uncertain one with its interval, the failed one not at all.
     same(lines["netns-helper"], [(1500, 40.5, 40.0, 41.0), (65520, 10.0, 5.0, 14.0)])
     same(lines["pasta"], [(65520, 10.0, 5.0, 14.0)])
     same(dict(found["memory-by-connections"].lines)["slirp4netns"], [(100, 5.0, 5.0, 5.0)])
@@ -208,6 +274,7 @@ def test_template():
     page = docs.fill(template, of())
     assert "{{" not in page, page
     assert "0123456789ab" in page and "| src/wire | 25 % |" in page
+    assert "| `packet_parse` | src/wire | 12.5 % |" in page
     # Every figure comes from a field: the prose has none that looks like a measurement.
     prose = re.sub(r"\{\{.*?\}\}", "", template, flags=re.S)
     same(re.findall(r"\d+(?:\.\d+)?x\b|\d+ ?(?:Gbit/s|us\b|ms\b|MB/s)", prose.replace("1.00x", "")), [])
@@ -225,10 +292,11 @@ def test_unknown_field():
 def test_effect():
     name = groups.advice_rows.row_name
     data = of(rows=[row(name("mtu", "1500", "TCP up"), {"netns-helper": STEADY}),
-                    row(name("mtu", "65520", "TCP up"), {"netns-helper": [12.0] * 3}),
+                    row(name("mtu", "65520", "TCP up"), {"netns-helper": [1.2 * one for one in STEADY]}),
                     row(name("mtu", "9000", "TCP up"), {"netns-helper": NOISY})])
     same(docs.effect(data, "mtu | 65520 | TCP up"), "1.20x")
-    same(docs.effect(data, "mtu | 9000 | TCP up"), "not known")
+    same(docs.effect(data, "mtu | 9000 | TCP up"), "0.52x to 1.35x")
+    same(docs.effect(data, "mtu | 9000 | TCP down"), "not known")
 
 
 def test_readme():
@@ -262,11 +330,74 @@ def test_progress():
     same(stream.getvalue().count("\n"), 1)
 
 
+class FakeModule:
+    """Measures what is in `values`, by program; says what was asked for."""
+    ROWS = [rows.Row("a", "x/s", True, ("loopback", 0.5)), rows.Row("b", "x/s", True, ("a", 1)),
+            rows.Row("c", "x/s", True)]
+
+    def __init__(self, values):
+        self.values, self.asked = values, []
+
+    def measurements(self, _):
+        return [(["a"], 1500, None, ()), (["b"], 1500, None, ()), (["c"], 1500, None, ())]
+
+    def measure(self, args, program, record):
+        self.asked.append(sorted(args.wanted))
+        for name in args.wanted:
+            record(name, self.values(program, name, len(self.asked)))
+
+
+def run_fake(values, planned=6, deadline=1e9):
+    module = FakeModule(values)
+    group = groups.Group("fake", module, groups.Plan(planned, ("*",), {}))
+    args = argparse.Namespace(many=1, build="", may_halt=False, rounds=None)
+    helper = argparse.Namespace(name="netns-helper")
+    running = runner.Running(group, module.ROWS, group.full, [None, helper], args)
+    programs = [{"name": "loopback", "role": "limit"}, {"name": "netns-helper", "role": "helper"}]
+    late = runner.run_all([running], deadline, runner.Progress(io.StringIO()), programs)
+    found = []
+    running.as_data(found)
+    return module.asked[::2], results.Results({"rows": found, "programs": programs}), late
+
+
+def test_decided_rows_get_no_more_rounds():
+    asked, found, late = run_fake(lambda program, name, _: 10.0 if program else 12.0)
+    same((asked, late), ([["a", "b", "c"]] * 6, False))
+    same(list(found.targets("a")), [(">= 0.5x loopback", True)])
+
+
+def test_undecided_rows_get_more_rounds():
+    """With what they are held against, and no others."""
+    wave = itertools.cycle([9.0, 11.0])
+    asked, found, _ = run_fake(lambda program, name, _: next(wave) if program and name == "b" else 10.0)
+    same(asked[:6], [["a", "b", "c"]] * 6)
+    same(asked[6:], [["a", "b"]] * 12)
+    same((found.cell("b", "netns-helper").n, found.cell("c", "netns-helper").n), (18, 6))
+    same(len(found.samples("c", "netns-helper")), 18)
+
+
+def test_out_of_time():
+    asked, _, late = run_fake(lambda *_: 10.0, deadline=1)  # of a clock that began with the machine
+    same((asked, late), ([], True))
+
+
+def test_hopeless():
+    samples = {"a": [None, "no", "no"], "b": []}
+    same(rows.is_hopeless(samples, ["a", "b"]), False)
+    samples["a"].append("no")
+    same(rows.is_hopeless(samples, ["a", "b"]), True)
+    same(rows.is_hopeless(samples, ["b"]), False)
+    samples["a"] += [5.0, 5.0, 5.0]
+    same(rows.is_hopeless(samples, ["a", "b"]), True)
+    samples["a"].append(5.0)
+    same(rows.is_hopeless(samples, ["a", "b"]), False)
+
+
 def test_groups():
     for group in groups.all_groups():
         names = [one.name for one in group.module.ROWS]
         same(len(names), len(set(names)))
-        args = argparse.Namespace(many=1, advice_far=None)
+        args = argparse.Namespace(many=1, advice_far=None, build=".")
         measured = {name for members in group.module.measurements(args) for name in members[0]}
         for is_quick in (False, True):
             for one in group.rows(is_quick, None):
@@ -311,6 +442,7 @@ def test_breakdown():
         "  100 (10.00%)  /b/benchmarks/frame-steps.c:step_parse [/b/benchmarks/frame-steps]",
         "  100 (10.00%)  ???:__memcpy [/usr/lib/libc.so.6]"])
     same(micro.shares(text), [("src/wire", 0.8), ("the generator", 0.1), ("C library", 0.1)])
+    same(micro.functions(text, 2), [("src/wire", "packet_parse", 0.6), ("src/wire", "packet_parse", 0.2)])
 
 
 def main():
