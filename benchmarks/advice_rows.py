@@ -26,6 +26,7 @@ TOPICS = [
     Topic("mtu", "MTU of the tap", ["1500", "9000", "65520"], ["TCP up", "TCP down", "UDP of 8000 bytes up"]),
     Topic("processors", "processors (taskset, cpusets)", [DEFAULT, "helper apart", "all on one"],
           ["TCP up", "TCP down", "exchanges"]),
+    Topic("busy-poll", "--busy-poll, in microseconds", ["40", "0"], ["TCP up", "TCP down", "exchanges"]),
     Topic("offloads", "the tap's offloads in the container (ethtool -K)", [DEFAULT, "gro off", "tso off"],
           ["TCP up", "TCP down"]),
     Topic("tcp_rmem", f"net.ipv4.tcp_rmem and tcp_wmem of the host, over {2 * DELAY_MS} ms",
@@ -207,8 +208,8 @@ def published_stream(side, args, what):
     return report["sum_received"]["bits_per_second"] / 1e9
 
 
-FUNCTIONS = {"mtu": measure_setting, "processors": measure_processors, "offloads": measure_offloads,
-             "tcp_rmem": measure_memory, "rmem_max": measure_setting, "pipes": measure_pipes}
+FUNCTIONS = {"mtu": measure_setting, "processors": measure_processors, "busy-poll": measure_setting,
+             "offloads": measure_offloads, "tcp_rmem": measure_memory, "rmem_max": measure_setting, "pipes": measure_pipes}
 
 
 def measure_choice(side, args, topic, variant):
@@ -219,6 +220,8 @@ def measure_choice(side, args, topic, variant):
 def setting_of(args, topic, variant):
     if topic.name == "mtu":
         return int(variant)
+    if topic.name == "busy-poll":
+        return Setting(options=(f"--busy-poll={variant}",))
     if topic.name == "rmem_max" and variant != DEFAULT:
         return Setting(prefix=small_buffers(args))
     return Setting(publish=PUBLISHED_PORT) if topic.name == "pipes" else 1500
