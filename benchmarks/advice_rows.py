@@ -208,13 +208,13 @@ def published_stream(side, args, what):
     return report["sum_received"]["bits_per_second"] / 1e9
 
 
-FUNCTIONS = {"mtu": measure_setting, "processors": measure_processors, "busy-poll": measure_setting,
-             "offloads": measure_offloads, "tcp_rmem": measure_memory, "rmem_max": measure_setting, "pipes": measure_pipes}
+FUNCTIONS = {"processors": measure_processors, "offloads": measure_offloads, "tcp_rmem": measure_memory,
+             "pipes": measure_pipes}
 
 
 def measure_choice(side, args, topic, variant):
     if side.helper:
-        yield from FUNCTIONS[topic.name](side, args, topic, variant)
+        yield from FUNCTIONS.get(topic.name, measure_setting)(side, args, topic, variant)
 
 
 def setting_of(args, topic, variant):
