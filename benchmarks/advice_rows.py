@@ -124,11 +124,11 @@ def measure_offloads(side, args, topic, variant):
         return
     if not shutil.which("ethtool"):
         raise Failure("ethtool is not installed: apt-get install ethtool")
-    side.container.shell(f"ethtool -K tap0 {variant}")
+    side.container.shell(f"ethtool -K tap0 {variant} >/dev/null")
     try:
         yield from named(topic, variant, figures(side, args, topic.whats))
     finally:
-        side.container.shell(f"ethtool -K tap0 {variant.split()[0]} on")
+        side.container.shell(f"ethtool -K tap0 {variant.split()[0]} on >/dev/null")
 
 
 # --- memory of sockets: of the host's namespace alone

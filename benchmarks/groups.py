@@ -65,8 +65,9 @@ def all_groups():
     main_tcp = ("up 1500", "up 65520", "down 1500", "down 65520", "cpu * 1500", "cpu * 65520", "switches * 1500",
                 "tx drops 1500", "exchanges*", "connects*", "memory at start")
     return [
+        Group("minute", tcp_rows, Plan(1, ("minute *",), {"minute_seconds": 60}), others=("peer",)),
         Group("TCP", tcp_rows, Plan(6, (*main_tcp, "up *", "down *", "cpu *", "switches *", "tx drops *", "beside *"),
-                                    {"seconds": 0.4}, ("stream *",)),
+                                    {"seconds": 0.3}, ("stream *",)),
               Plan(6, main_tcp, {"seconds": 0.15})),
         Group("connections", tcp_rows, Plan(6, ("idle *",), {}), Plan(6, ("idle 1000 *",), {})),
         Group("UDP", udp_rows, Plan(6, ("flood *", "runs *", "half *", "exchanges*", "dns*"), {"seconds": 0.4},
@@ -77,10 +78,9 @@ def all_groups():
         Group("real", real_rows, Plan(6, ("*",), {"seconds": 1, "bulk_mib": 1024}),
               Plan(6, ("curl",), {"seconds": 0.3, "bulk_mib": 64})),
         *published(),
-        Group("delay", tcp_rows, Plan(6, ("delay *", "wire lossy * 1500"), {"wire_seconds": 1.5}, ("wire *",)),
+        Group("delay", tcp_rows, Plan(6, ("delay *", "wire lossy * 1500"), {"wire_seconds": 1.2}, ("wire *",)),
               others=("loopback", "peer")),
-        Group("advice", advice_rows, Plan(6, ("*",), {"seconds": 0.4, "wire_seconds": 2}), others=()),
-        Group("minute", tcp_rows, Plan(1, ("minute *",), {"minute_seconds": 60}), others=("peer",)),
+        Group("advice", advice_rows, Plan(6, ("*",), {"seconds": 0.4, "wire_seconds": 1.5}), others=()),
     ]
 
 

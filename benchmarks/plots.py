@@ -75,10 +75,11 @@ def charts(results):
     mtus, delays = (576, 1280, 1500, 9000, 65520), (2, 20, 80)
     found = []
     for way in ("up", "down"):
-        found.append(Chart(f"throughput-by-mtu-{way}", f"TCP {way} by MTU", "MTU", "Gbit/s",
-                           lines_of(results, [(mtu, f"{way} {mtu}") for mtu in mtus]), log_x=True))
+        found.append(Chart(f"throughput-by-mtu-{way}", f"TCP {way} by MTU", "MTU, bytes", "Gbit/s",
+                           lines_of(results, [(i, f"{way} {mtu}") for i, mtu in enumerate(mtus)]),
+                           ticks=tuple(map(str, mtus))))
         found.append(Chart(f"throughput-by-delay-{way}", f"TCP {way} by round-trip time, MTU 1500",
-                           "ms", "Gbit/s", lines_of(results, [(ms, f"delay {ms} {way}") for ms in delays]),
+                           "round-trip time, ms", "Gbit/s", lines_of(results, [(ms, f"delay {ms} {way}") for ms in delays]),
                            log_x=True, log_y=True))
         found.append(Chart(f"minute-{way}", f"TCP {way} over a minute, MTU 1500", "second", "Gbit/s",
                            by_second(results, f"minute {way} seconds")))
@@ -88,17 +89,18 @@ def charts(results):
     found.append(Chart("latency-udp", "UDP requests of 64 bytes", "% of the requests are faster", "microseconds",
                        by_percent(results, "udp exchanges latency"), log_y=True,
                        ticks=tuple(map(str, PERCENTS))))
-    found.append(Chart("memory-by-connections", "memory by idle TCP connections", "connections",
+    found.append(Chart("memory-by-connections", "Memory by idle TCP connections", "connections",
                        "MB (PSS, all processes)",
                        lines_of(results, [(n, f"idle {n} pss") for n in (100, 1000, 5000)],
                                 results.names("peer", "helper")),
                        log_x=True, log_y=True))
     places = [f"cpu {way} {mtu}" for mtu in (1500, 65520) for way in ("up", "down")]
-    found.append(Chart("cpu-per-gib", "CPU time of the helper per GiB", "", "seconds",
+    found.append(Chart("cpu-per-gib", "CPU time of the helper", "TCP, by direction and MTU",
+                       "CPU seconds per GiB",
                        lines_of(results, list(enumerate(places)), results.names("peer", "helper")),
                        ticks=tuple(name[4:] for name in places), is_bars=True))
     main = ["up 1500", "down 1500", "up 65520", "down 65520"]
-    found.append(Chart("throughput", "TCP throughput, Gbit/s, by direction and MTU", "", "Gbit/s",
+    found.append(Chart("throughput", "TCP throughput", "by direction and MTU", "Gbit/s",
                        lines_of(results, list(enumerate(main))), ticks=tuple(main), is_bars=True))
     return [chart for chart in found if not chart.is_empty]
 
@@ -115,8 +117,8 @@ def with_matplotlib(chart, palette, paths):
     import matplotlib  # only here: it need not be installed
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = chart.name  # the same file for the same figures
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    from matplotlib import pyplot, ticker
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
     width = 0.8 / max(len(chart.lines), 1)
     for i, (label, points) in enumerate(chart.lines):
         x, y = [one[0] for one in points], [one[1] for one in points]
@@ -135,12 +137,15 @@ def with_matplotlib(chart, palette, paths):
         axes.minorticks_off()
     if chart.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     if chart.ticks:
         axes.set_xticks(range(len(chart.ticks)), chart.ticks)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)  # beside the picture: it hides nothing
     figure.tight_layout()
     for path in paths:
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.endswith(".svg") else None)

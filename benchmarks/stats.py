@@ -7,10 +7,10 @@ true median between them unless fewer than k fell on one side of it, as coins do
 import math
 import statistics
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.9  # a bound that is beyond one end is wrongly so once in 20 times
 # When a row is looked at again and again until it is decided, chance has more than one try.
-CONFIDENCE_AGAIN = 0.99
-ROUNDS_MIN = 6  # with fewer even the smallest and the largest are no interval of 95 %
+CONFIDENCE_AGAIN = 0.98
+ROUNDS_MIN = 5  # with fewer even the smallest and the largest are no such interval
 WIDE = 0.2      # an end of the interval so far from the median, as a part of it: no figure
 
 
