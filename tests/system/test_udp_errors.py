@@ -273,7 +273,7 @@ def test_mtr(host, container, start, family, by):
     start()
     with chain(host, 1500, 1500, 1500) as hops:
         target = hops[-1].addresses(family.any)[0]
-        done = container.run("mtr", "--raw", "-n", "-c", "2", "-i", "0.5", "-G", "3", "-m", "6",
+        done = container.run("mtr", "--raw", "-n", "-c", "6", "-i", "0.5", "-G", "5", "-m", "6",
                              "-6" if family is SIX else "-4", *(["-u"] if by == "udp" else []),
                              target)
     shown = dict(re.findall(r"^h (\d+) (\S+)$", done.stdout, re.MULTILINE))
