@@ -96,6 +96,8 @@ def readme_part(results):
     if any(one.name == "throughput" for one in plots.charts(results)):
         parts.append(f"![TCP throughput]({PICTURES}/throughput.svg)")
     parts += [f"**{one}**" for one in results.trouble()]
+    parts.append("Medians of many short rounds, ± half of their interval of 90 %; ratios are medians of the rounds' ratios. "
+                 "Where the interval is wide it stands in place of a figure.")
     parts.append(text_of.made(results) + " More in [docs/performance.md](docs/performance.md); "
                  "`benchmarks/run` takes all of it again.")
     return "\n\n".join(parts)

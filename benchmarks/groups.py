@@ -86,7 +86,8 @@ def all_groups():
 
 # Titles and patterns of tables, in results.md and by name in the template of docs/performance.md.
 MAIN = ("up 1500", "down 1500", "up 65520", "down 65520", "cpu up 1500", "cpu down 1500", "exchanges", "connects",
-        "udp exchanges", "udp flood up", "udp flood down", "idle 1000 opens", "idle 1000 rss", "published *",
+        "udp exchanges", "udp flood up", "udp flood down", "idle 1000 opens", "idle 1000 rss", "published splice in",
+        "published splice out", "published splice exchanges", "published splice connects",
         "wrk", "wrk published", "redis get", "pgbench", "curl", "git clone", "blobs")
 TABLES = {
     "main": ("In short", MAIN),
