@@ -19,8 +19,7 @@ import time
 
 from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, read_line, write_json)
 from links import Veth, VethLink, as_setting, publish, user_folder
-from results import VERDICTS, Cell, Results, with_interval
-from stats import ROUNDS_MIN
+from results import VERDICTS, Results, with_interval
 
 MANY_FILES = 65536
 
@@ -275,8 +274,12 @@ FAILURES_MAX = 3
 
 def is_hopeless(samples, rows):
     """Of one program: whether a row that is measured with these has failed again and again, and mostly."""
-    cells = [Cell(samples.get(row, []), ROUNDS_MIN) for row in rows]
-    return any(len(cell.reasons) >= FAILURES_MAX and not cell.is_comparable for cell in cells)
+    for row in rows:
+        found = [sample for sample in samples.get(row, []) if sample is not None]
+        n_failed = sum(isinstance(sample, str) for sample in found)
+        if n_failed >= FAILURES_MAX and 2 * n_failed >= len(found):
+            return True
+    return False
 
 
 def measure_side_by_side(loads, programs, setting, members, args, record):

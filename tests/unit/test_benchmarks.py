@@ -387,6 +387,7 @@ def test_hopeless():
     samples["a"].append("no")
     same(rows.is_hopeless(samples, ["a", "b"]), True)
     same(rows.is_hopeless(samples, ["b"]), False)
+    same(rows.is_hopeless({"series": [[1, 2], [2, 3]]}, ["series"]), False)
     samples["a"] += [5.0, 5.0, 5.0]
     same(rows.is_hopeless(samples, ["a", "b"]), True)
     samples["a"].append(5.0)
