@@ -55,7 +55,7 @@ def published():
         return []
     many = ("* idle many *",)
     plain = tuple(row.name for row in published_rows.ROWS if not matches(row.name, many))
-    return [Group("published", published_rows, Plan(6, plain, {"seconds": 0.3}),
+    return [Group("published", published_rows, Plan(5, plain, {"seconds": 0.3}),
                   Plan(6, ("splice in", "splice out"), {"seconds": 0.15}), prefix="published "),
             Group("published, many", published_rows, Plan(3, many, {}), prefix="published ")]
 
@@ -66,21 +66,21 @@ def all_groups():
                 "tx drops 1500", "exchanges*", "connects*", "memory at start")
     return [
         Group("minute", tcp_rows, Plan(1, ("minute *",), {"minute_seconds": 60}), others=("peer",)),
-        Group("TCP", tcp_rows, Plan(6, (*main_tcp, "up *", "down *", "cpu *", "switches *", "tx drops *", "beside *"),
+        Group("TCP", tcp_rows, Plan(5, (*main_tcp, "up *", "down *", "cpu *", "switches *", "tx drops *", "beside *"),
                                     {"seconds": 0.3}, ("stream *",)),
               Plan(6, main_tcp, {"seconds": 0.15})),
-        Group("connections", tcp_rows, Plan(6, ("idle *",), {}), Plan(6, ("idle 1000 *",), {})),
-        Group("UDP", udp_rows, Plan(6, ("flood *", "runs *", "half *", "exchanges*", "dns*"), {"seconds": 0.4},
+        Group("connections", tcp_rows, Plan(5, ("idle *",), {}), Plan(6, ("idle 1000 *",), {})),
+        Group("UDP", udp_rows, Plan(5, ("flood *", "runs *", "half *", "exchanges*", "dns*"), {"seconds": 0.4},
                                     ("small *",)),
               Plan(6, ("flood *", "exchanges*"), {"seconds": 0.15}), prefix="udp "),
-        Group("calls", tcp_rows, Plan(6, ("syscalls*", "kernel share *", "ready"), {"seconds": 0.4, "spawns": 5}),
+        Group("calls", tcp_rows, Plan(5, ("syscalls*", "kernel share *", "ready"), {"seconds": 0.4, "spawns": 5}),
               others=("peer",)),
-        Group("real", real_rows, Plan(6, ("*",), {"seconds": 1, "bulk_mib": 1024}),
+        Group("real", real_rows, Plan(5, ("*",), {"seconds": 1, "bulk_mib": 1024}),
               Plan(6, ("curl",), {"seconds": 0.3, "bulk_mib": 64})),
         *published(),
-        Group("delay", tcp_rows, Plan(6, ("delay *", "wire lossy * 1500"), {"wire_seconds": 1.2}, ("wire *",)),
+        Group("delay", tcp_rows, Plan(5, ("delay *", "wire lossy * 1500"), {"wire_seconds": 1.2}, ("wire *",)),
               others=("loopback", "peer")),
-        Group("advice", advice_rows, Plan(6, ("*",), {"seconds": 0.4, "wire_seconds": 1.5}), others=()),
+        Group("advice", advice_rows, Plan(5, ("*",), {"seconds": 0.4, "wire_seconds": 1.5}), others=()),
     ]
 
 
