@@ -71,7 +71,7 @@ class Cell:
             between = f"{number(min(self.values))} to {number(max(self.values))}, " if self.n > 1 else ""
             return f"{between}only {self.n} of {self.planned} rounds"
         rounds = "" if self.n >= ROUNDS_MIN else " (one round)" if self.n == 1 else f" ({self.n} rounds)"
-        return ("uncertain: " if self.state == "uncertain" else "") + with_interval(self.estimate) + rounds
+        return with_interval(self.estimate) + rounds
 
 
 class Results:

@@ -251,6 +251,15 @@ def first_line(command):
     return next((text.strip() for text in (done.stdout + done.stderr).splitlines() if text.strip()), "")
 
 
+def version_of(path):
+    """What it says of itself, or else of which package it is."""
+    text = first_line([path, "--version"])
+    if "version" in text and "unknown" not in text and "option" not in text:
+        return text
+    owner = first_line(["dpkg-query", "-S", shutil.which(path) or path]).partition(":")[0]
+    return f"{owner} {first_line(['dpkg-query', '-W', '-f=${Version}', owner])} (Debian's package)" if owner else text
+
+
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [text.split(":", 1)[1].strip() for text in file if text.startswith("model name")]
@@ -310,6 +319,6 @@ def programs_data(helpers, peers, veth):
     if veth:
         found.append({"name": "veth", "role": "kernel", "version": f"Linux {os.uname().release}"})
     for role, programs in (("peer", peers), ("helper", helpers)):
-        found += [{"name": one.name, "role": role, "version": first_line([one.command[0], "--version"])}
+        found += [{"name": one.name, "role": role, "version": version_of(one.command[0])}
                   for one in programs]
     return found
