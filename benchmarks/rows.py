@@ -269,7 +269,7 @@ def settle(side):
         time.sleep(0.01)
 
 
-FAILURES_MAX = 3
+FAILURES_MAX = 2
 
 
 def is_hopeless(samples, rows):

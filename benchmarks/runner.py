@@ -57,6 +57,8 @@ class Running:
         defaults = {"seconds": 1, "wire_seconds": 3, "stream_seconds": 10, "minute_seconds": 60, "many": args.many,
                     "spawns": 10, "bulk_mib": 1024, "build": args.build, "may_halt": args.may_halt}
         self.args = argparse.Namespace(**{**defaults, **plan.options}, wanted={row.name for row in rows})
+        if hasattr(group.module, "most_connections"):
+            self.args.many = min(self.args.many, group.module.most_connections())
         self.rounds = min(plan.rounds, args.rounds) if args.rounds else plan.rounds
         self.rounds_max = self.rounds if args.rounds or self.rounds == 1 else MORE_ROUNDS * self.rounds
         self.samples = {name_of(program): {} for program in programs}
@@ -120,6 +122,9 @@ class Running:
             self.done += 1
         self.slowness *= (time.monotonic() - begin) / guess
 
+    def unit(self, row):
+        return row.unit + (f"; {self.args.many} connections" if "idle many" in row.name else "")
+
     def as_data(self, results):
         """Adds its rows to the results."""
         names = {row.name for row in self.group.module.ROWS}
@@ -127,7 +132,7 @@ class Running:
             samples = {program: rows[row.name] + [None] * (self.done - len(rows[row.name]))
                        for program, rows in self.samples.items() if row.name in rows}
             results.append({
-                "name": self.group.named(row.name), "group": self.group.name, "unit": row.unit, "more": row.more,
+                "name": self.group.named(row.name), "group": self.group.name, "unit": self.unit(row), "more": row.more,
                 "series": row.is_series, "planned": self.rounds, "samples": samples,
                 "targets": [(self.group.named(of) if of in names else of, factor) for of, factor in row.targets]})
 
@@ -198,8 +203,9 @@ def run_more(running, deadline, tell, programs):
 def run_all(running, deadline, progress, programs):
     def tell(current, text, left_s, is_new_round=False):
         left = sum(one.left_s() for one in running) - (current.round_s() - left_s if current.done < current.rounds else 0)
-        if deadline and any(one.rounds_max > one.rounds for one in running):
-            left = max(left, deadline - time.monotonic())
+        if deadline:
+            until_s = deadline - time.monotonic()
+            left = until_s if any(one.rounds_max > one.rounds for one in running) else min(left, until_s)
         progress.show(max(left, 0), text, is_new_round)
 
     out_of_time = run_planned(running, deadline, tell)

@@ -74,7 +74,7 @@ ROWS = [
     Row("idle 1000 p50", "us, one request on each", False, ("peer", 1)),
     Row("idle 1000 rss", "MB, all processes", False, ("fixed", 8)),
     Row("idle 1000 pss", "MB, all processes", False),
-    Row("idle many opens", "opened/s; see --many", True),
+    Row("idle many opens", "opened/s", True),
     Row("idle many p50", "us, one request on each", False, ("idle 1000 p50", 1.1)),
     Row("idle many rss", "MB, all processes", False, ("fixed", 32)),
     *wire_rows(),
@@ -178,11 +178,17 @@ def measure_connects(side, args):
 def measure_beside(side, args, way):
     alone = side.run("exchange", "echo", args.seconds)["p99_us"]
     mode, service = ("send", "sink") if way == "up" else ("receive", "source")
-    with side.start(mode, service, args.seconds + 2) as bulk:
-        time.sleep(0.5)  # its first windows
+    first_windows_s = 0.3
+    with side.start(mode, service, args.seconds + first_windows_s + 0.2) as bulk:
+        time.sleep(first_windows_s)
         beside = side.run("exchange", "echo", args.seconds)["p99_us"]
         answer_of(read_line(bulk, 60, "the bulk flow"))
     yield f"beside {way}", beside / alone
+
+
+def most_connections():
+    """That the hard descriptor limit has room for, which not even root can raise everywhere."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 5 * SPARE_FILES
 
 
 def measure_idle(side, args, label, n):
