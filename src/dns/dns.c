@@ -62,13 +62,19 @@ static void query_free(struct dns_query *query)
 	free(query);
 }
 
+static bool is_full_for(const struct dns *dns, size_t len)
+{
+	return dns->n_queries >= QUERIES_MAX ||
+		dns->n_bytes + sizeof(struct dns_query) + len > QUERY_BYTES_MAX;
+}
+
 static void make_room(struct dns *dns, size_t len)
 {
-	while (!list_is_empty(&dns->queries) &&
-		(dns->n_queries >= QUERIES_MAX ||
-			dns->n_bytes + sizeof(struct dns_query) + len > QUERY_BYTES_MAX)) {
+	struct list *node;
+
+	while (is_full_for(dns, len) && (node = list_take(&dns->queries))) {
 		count(dns->config.counters, COUNTER_DNS_EVICTED);
-		query_free(container_of(dns->queries.next, struct dns_query, used));
+		query_free(container_of(node, struct dns_query, used));
 	}
 }
 
@@ -412,8 +418,10 @@ void dns_free(struct dns *dns)
 {
 	if (!dns)
 		return;
-	while (!list_is_empty(&dns->queries))
-		query_free(container_of(dns->queries.next, struct dns_query, used));
+	for (struct list *node = dns->queries.next, *next; node != &dns->queries; node = next) {
+		next = node->next;
+		query_free(container_of(node, struct dns_query, used));
+	}
 	close_all(&dns->open);
 	close_all(&dns->full);
 	timer_cancel(&dns->config.loop->timers, &dns->wait_timer);
