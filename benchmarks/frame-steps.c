@@ -85,9 +85,9 @@ static void host_dialled(struct host *host, int fd, const struct ip_addr *addr)
 	world.is_up = true;
 }
 
-static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
+static ssize_t host_recv(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
-	size_t n = MIN(len, world.n_in);
+	size_t n = MIN(iov_len(iov, n_iov), world.n_in);
 
 	world.n_in -= n;
 	return n ? (ssize_t)n : -EAGAIN;
@@ -95,11 +95,7 @@ static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
 
 static ssize_t host_send(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
-	ssize_t n = 0;
-
-	for (int i = 0; i < n_iov; i++)
-		n += (ssize_t)iov[i].iov_len;
-	return n;
+	return (ssize_t)iov_len(iov, n_iov);
 }
 
 static void host_ignore(struct host *host, int fd)

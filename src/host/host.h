@@ -194,9 +194,9 @@ struct host_ops {
 	void (*tcp_dial_result)(struct host *host, int fd, struct host_error *ret);
 	/* The connection to `addr` stands: from now on only what is final is an error. */
 	void (*tcp_dialled)(struct host *host, int fd, const struct ip_addr *addr);
-	/* Up to `len` bytes; 0 at the end of the stream, -EAGAIN when none are there now, or
-	 * another negative errno. Fewer than `len` means that there are no more now. */
-	ssize_t (*tcp_recv)(struct host *host, int fd, void *buf, size_t len);
+	/* As many bytes as there is room for; 0 at the end of the stream, -EAGAIN when none are
+	 * there now, or another negative errno. Fewer means that there are no more now. */
+	ssize_t (*tcp_recv)(struct host *host, int fd, const struct iovec *iov, int n_iov);
 	/* How many bytes were taken; -EAGAIN: none now. Fewer than given means that there is no
 	 * room now; EPOLLOUT follows. */
 	ssize_t (*tcp_send)(struct host *host, int fd, const struct iovec *iov, int n_iov);

@@ -167,10 +167,16 @@ static void hostsock_tcp_dialled(struct host *host, int fd, const struct ip_addr
 		set_error_queue(fd, addr->family == AF_INET, 0);
 }
 
-static ssize_t hostsock_tcp_recv(struct host *host, int fd, void *buf, size_t len)
+static ssize_t hostsock_tcp_recv(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
-	ssize_t n = recv(fd, buf, len, MSG_DONTWAIT);
+	struct msghdr msg = {
+		.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n_iov};
+	ssize_t n;
 
+	if (n_iov == 1)
+		n = recv(fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT);
+	else
+		n = recvmsg(fd, &msg, MSG_DONTWAIT);
 	return n < 0 ? -errno : n;
 }
 

@@ -29,7 +29,13 @@ enum link_offload {
 	LINK_TSO6 = 1 << 2,
 	LINK_TSO_ECN = 1 << 3,
 	LINK_USO = 3 << 5, /* USO4 and USO6 */
+	/* Not one of those: with TSO, what we send may be LINK_BIG_PAYLOAD long, its IPv4 header's
+	 * total length 0, its IPv6 header followed by a jumbo payload option (Linux 6.3). */
+	LINK_BIG_TCP = 1 << 16,
 };
+
+/* Of one TCP frame with LINK_BIG_TCP; the kernel's own bound is twice as much. */
+#define LINK_BIG_PAYLOAD (256 * 1024)
 
 struct link;
 

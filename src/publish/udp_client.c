@@ -93,12 +93,9 @@ static void drop_queue(struct udp_client *client)
 /* Side by side. */
 static struct udp_waiter *copy_run(const struct run *run)
 {
-	size_t len = 0, at = 0;
-	struct udp_waiter *waiter;
+	size_t len = iov_len(run->iov, run->n), at = 0;
+	struct udp_waiter *waiter = malloc(sizeof(*waiter) + len);
 
-	for (int i = 0; i < run->n; i++)
-		len += run->iov[i].iov_len;
-	waiter = malloc(sizeof(*waiter) + len);
 	if (!waiter)
 		return NULL;
 	*waiter = (struct udp_waiter){
@@ -156,8 +153,7 @@ static void send_to_container(
 		head.path_mtu = client->path_mtu;
 	egress_udp(config->egress, &head, key->far_port, key->near_port, run->iov, run->n);
 	client->has_sent = true;
-	for (int i = 0; i < run->n; i++)
-		client->usage->n_in_bytes += run->iov[i].iov_len;
+	client->usage->n_in_bytes += iov_len(run->iov, run->n);
 }
 
 void udp_run_of(const struct host_datagram *datagram, struct run *ret)

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+/* Chunks that one recv(2) fills: with large frames, one of these. */
+#define READ_CHUNKS_MAX (LINK_BIG_PAYLOAD / BUFFER_LARGE)
 /* What one flow may take from the host in one turn, until the others had theirs. */
-#define BUDGET (4 * BUFFER_LARGE)
+#define BUDGET (READ_CHUNKS_MAX * BUFFER_LARGE)
 /* A message up to this size is copied, so that its large chunk is free for the next one. */
 #define COPY_MAX BUFFER_SMALL
 /* Reads of what nobody wants any more, of one flow in one turn. */
@@ -157,7 +159,42 @@ static void shut_when_flushed(struct tcp_flow *flow)
 
 /* ---- down ---- */
 
-static void keep(struct tcp_flow *flow, struct chunk *chunk, uint32_t len)
+/* Room for one recv(2). */
+struct reading {
+	struct chunk *chunks[READ_CHUNKS_MAX];
+	struct iovec iov[READ_CHUNKS_MAX];
+	int n;
+	uint32_t room;
+};
+
+static void wait_for_memory(struct tcp_flow *flow)
+{
+	if (!list_is_linked(&flow->hungry))
+		list_append(&flow->owner->hungry, &flow->hungry);
+}
+
+/* Up to `room` bytes, or what there is memory for. Returns whether there is some. */
+static bool make_room(struct tcp_flow *flow, uint32_t room, struct reading *reading)
+{
+	reading->n = 0;
+	reading->room = 0;
+	while (reading->room < room && reading->n < READ_CHUNKS_MAX) {
+		struct chunk *chunk = chunk_alloc(&flow->owner->pool, BUFFER_DOWN);
+		uint32_t n;
+
+		if (!chunk)
+			break;
+		n = MIN(room - reading->room, chunk->size);
+		reading->chunks[reading->n] = chunk;
+		reading->iov[reading->n++] = (struct iovec){.iov_base = chunk->data, .iov_len = n};
+		reading->room += n;
+	}
+	if (!reading->n)
+		wait_for_memory(flow);
+	return reading->n;
+}
+
+static void keep_chunk(struct tcp_flow *flow, struct chunk *chunk, uint32_t len)
 {
 	struct buffer_pool *pool = &flow->owner->pool;
 
@@ -171,42 +208,53 @@ static void keep(struct tcp_flow *flow, struct chunk *chunk, uint32_t len)
 		byte_queue_adopt(&flow->down, chunk);
 }
 
-static void wait_for_memory(struct tcp_flow *flow)
+/* The first `len` bytes were filled; the rest of the chunks goes back. */
+static void keep(struct tcp_flow *flow, const struct reading *reading, uint32_t len)
 {
-	if (!list_is_linked(&flow->hungry))
-		list_append(&flow->owner->hungry, &flow->hungry);
+	for (int i = 0; i < reading->n; i++) {
+		uint32_t n = MIN(len, (uint32_t)reading->iov[i].iov_len);
+
+		keep_chunk(flow, reading->chunks[i], n);
+		len -= n;
+	}
+}
+
+/* How much the next recv(2) is for: who fills it has more. */
+static void adapt_chunks(struct tcp_flow *flow, bool is_full)
+{
+	flow->n_chunks = is_full ? (uint8_t)MIN(2 * MAX(flow->n_chunks, 1), READ_CHUNKS_MAX) : 1;
+}
+
+/* Whole segments, so that none but the last is short. */
+static uint32_t room_for_one_read(const struct tcp_flow *flow, uint32_t budget)
+{
+	uint32_t room = MIN(tcp_room_down(flow), budget);
+
+	room = MIN(room, MAX(flow->n_chunks, 1) * (uint32_t)BUFFER_LARGE);
+	return room > flow->mss ? room - room % flow->mss : room;
 }
 
 /* One recv(2) and what it brought to the link. Returns how much that was, 0: no more now. */
 static uint32_t pull(struct tcp_flow *flow, uint32_t budget)
 {
 	struct host *host = flow->owner->config.host;
-	struct buffer_pool *pool = &flow->owner->pool;
-	uint32_t room = MIN(tcp_room_down(flow), budget);
-	struct chunk *chunk;
+	uint32_t room = room_for_one_read(flow, budget);
+	UNCLEARED struct reading reading;
 	ssize_t n;
 
-	if (!room)
+	if (!room || !make_room(flow, room, &reading))
 		return 0;
-	chunk = chunk_alloc(pool, BUFFER_DOWN);
-	if (!chunk) {
-		wait_for_memory(flow);
-		return 0;
-	}
-	room = MIN(room, chunk->size);
-	if (room > flow->mss)
-		room -= room % flow->mss;
-	n = host->ops->tcp_recv(host, flow->fd, chunk->data, room);
-	if (n < (ssize_t)room && !(n > 0 && flow->far_ending))
+	n = host->ops->tcp_recv(host, flow->fd, reading.iov, reading.n);
+	adapt_chunks(flow, n == (ssize_t)reading.room);
+	if (n < (ssize_t)reading.room && !(n > 0 && flow->far_ending))
 		flow->far_readable = false;
+	keep(flow, &reading, (uint32_t)MAX(n, 0));
 	if (n > 0) {
 		if (flow->usage)
 			flow->usage->n_in_bytes += (size_t)n;
-		keep(flow, chunk, (uint32_t)n);
 		tcp_send_pending(flow);
 		return (uint32_t)n;
 	}
-	chunk_release(pool, chunk);
 	if (n == 0)
 		flow->far_eof = true;
 	else if (n != -EAGAIN)
@@ -218,7 +266,8 @@ static void pull_within_budget(struct tcp_flow *flow)
 {
 	uint32_t left = BUDGET, n;
 
-	while (flow->far_readable && left) {
+	/* No segment is cut by the end of it. */
+	while (flow->far_readable && left >= flow->mss) {
 		n = pull(flow, left);
 		if (!n || flow->fd < 0 || tcp_flow_is_over(flow))
 			return;
@@ -232,9 +281,10 @@ void tcp_far_discard(struct tcp_flow *flow)
 {
 	struct host *host = flow->owner->config.host;
 	uint8_t nowhere[4096];
+	const struct iovec iov = {.iov_base = nowhere, .iov_len = sizeof(nowhere)};
 
 	for (int i = 0; i < DISCARD_READS; i++)
-		if (host->ops->tcp_recv(host, flow->fd, nowhere, sizeof(nowhere)) <= 0)
+		if (host->ops->tcp_recv(host, flow->fd, &iov, 1) <= 0)
 			return;
 }
 

@@ -38,8 +38,8 @@
 /* What of the stream from the container may wait for the host's socket, and so the window. */
 #define TCP_UP_WINDOW (256 * 1024)
 /* What of the stream to the container may be unacknowledged. More of either brings no throughput,
- * and costs others time: what stands in the tap's queue is in front of them. */
-#define TCP_DOWN_WINDOW (256 * 1024)
+ * and what stands in the tap's queue is in front of others. */
+#define TCP_DOWN_WINDOW (2 * LINK_BIG_PAYLOAD)
 
 /* How long nobody answers until the flow is ended: retransmissions, and probes. */
 #define TCP_GIVE_UP_NS (100 * NS_PER_SEC)
@@ -82,9 +82,13 @@ struct tcp_flow {
 	uint8_t snd_shift, rcv_shift;
 	uint8_t n_duplicates; /* acknowledgements */
 	uint8_t n_probes;     /* unanswered */
+	uint8_t n_chunks;     /* for which the next recv(2) is given room */
 	bool has_window_scale;
 	bool is_recovering; /* RFC 6582: something was lost, up to `recover` */
 	uint32_t recover;
+	bool may_send_big; /* big.c */
+	bool big_is_under_way;
+	uint32_t big_end; /* what follows the last frame of that size */
 	struct tcp_rtt rtt;
 
 	/* What is to be done. */
@@ -159,6 +163,7 @@ struct tcpflow {
 	struct buffer_pool pool;
 	struct list ready, hungry, waiting, resolving, dialled;
 	struct timer trim_timer;
+	uint8_t big_doubts[2]; /* of IPv4 and IPv6 (big.c) */
 	/* Of each kind there may be max_half_open, so that neither takes the other's room. */
 	uint32_t n_half_open; /* the container's dials */
 	uint32_t n_arriving;  /* clients for whom it is dialled */

@@ -150,19 +150,25 @@ static int take_error(struct far *far)
 	return -error;
 }
 
-static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
+static ssize_t host_recv(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
 	struct far *far = far_of(fd);
+	size_t len = iov_len(iov, n_iov);
 	uint32_t n = (uint32_t)MIN(len, far->in);
 
-	ALWAYS(far->is_up && len && len <= 65536);
+	ALWAYS(far->is_up && len && len <= LINK_BIG_PAYLOAD);
 	if (!n && far->error)
 		return take_error(far);
 	if (!n && !far->in_ended)
 		return -EAGAIN;
-	memcpy(buf, stream_at(far->in_offset), n);
 	far->in -= n;
-	far->in_offset += n;
+	for (uint32_t left = n; left; iov++) {
+		uint32_t piece = MIN(left, (uint32_t)iov->iov_len);
+
+		memcpy(iov->iov_base, stream_at(far->in_offset), piece);
+		far->in_offset += piece;
+		left -= piece;
+	}
 	world.n_effects++;
 	return n;
 }

@@ -411,9 +411,10 @@ static int take_error(struct far *far, int otherwise)
 	return -error;
 }
 
-static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
+static ssize_t host_recv(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
 	struct far *far = far_of(host, fd);
+	size_t len = iov_len(iov, n_iov);
 	uint32_t n = (uint32_t)MIN(far->in_arrived - far->in_taken, len);
 
 	MUST(far->world, far->state != FAR_DIALING && len);
@@ -424,8 +425,13 @@ static ssize_t host_recv(struct host *host, int fd, void *buf, size_t len)
 	}
 	if (!n && !far->in_ended)
 		return -EAGAIN;
-	stream_fill(far->id, far->in_taken, buf, n);
-	far->in_taken += n;
+	for (size_t left = n; left; iov++) {
+		size_t piece = MIN(left, iov->iov_len);
+
+		stream_fill(far->id, far->in_taken, iov->iov_base, piece);
+		far->in_taken += piece;
+		left -= piece;
+	}
 	far->eof_given |= !n;
 	far->world->n_effects++;
 	far_kick(far);
@@ -437,15 +443,13 @@ static ssize_t host_send(struct host *host, int fd, const struct iovec *iov, int
 	struct far *far = far_of(host, fd);
 	struct world *world = far->world;
 	uint32_t room = far->sndbuf - (far->out_taken - far->out_read), taken = 0;
-	size_t len = 0;
+	size_t len = iov_len(iov, n_iov);
 
 	MUST(world, far->state != FAR_DIALING && n_iov > 0 && !far->out_ended);
 	if (far->state == FAR_FAILED) {
 		world->n_effects++;
 		return take_error(far, EPIPE);
 	}
-	for (int i = 0; i < n_iov; i++)
-		len += iov[i].iov_len;
 	MUST(world, len);
 	if (far->wants_room)
 		room = 0;

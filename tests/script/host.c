@@ -139,17 +139,21 @@ static void fake_dialled(struct host *host, int fd, const struct ip_addr *addr)
 }
 
 /* As Linux: what had come comes first, then the end, and only then an error. */
-static ssize_t fake_recv(struct host *host, int fd, void *buf, size_t len)
+static ssize_t fake_recv(struct host *host, int fd, const struct iovec *iov, int n_iov)
 {
 	struct socket *s = socket_of(host, fd, true);
-	uint8_t *at = buf;
-	size_t n = (size_t)MIN((uint64_t)len, s->n_there - s->n_given);
+	size_t len = iov_len(iov, n_iov), n = (size_t)MIN((uint64_t)len, s->n_there - s->n_given);
 
 	if (!len)
 		world_fail(container_of(host, struct world, host), "nothing is to be received");
-	for (size_t i = 0; i < n; i++)
-		at[i] = stream_byte(s->conversation, false, s->n_given + i);
-	s->n_given += n;
+	for (size_t left = n; left; iov++) {
+		uint8_t *at = iov->iov_base;
+		size_t piece = MIN(left, iov->iov_len);
+
+		for (size_t i = 0; i < piece; i++)
+			at[i] = stream_byte(s->conversation, false, s->n_given++);
+		left -= piece;
+	}
 	if (n)
 		return (ssize_t)n;
 	if (s->is_eof)

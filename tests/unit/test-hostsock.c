@@ -344,10 +344,17 @@ static ssize_t host_send(int fd, const char *text)
 	return host->ops->tcp_send(host, fd, &iov, 1);
 }
 
+static ssize_t host_recv(int fd, void *buf, size_t len)
+{
+	const struct iovec iov = {.iov_base = buf, .iov_len = len};
+
+	return host->ops->tcp_recv(host, fd, &iov, 1);
+}
+
 static void expect_recv(int fd, const char *text)
 {
 	char buf[100];
-	ssize_t n = host->ops->tcp_recv(host, fd, buf, sizeof(buf));
+	ssize_t n = host_recv(fd, buf, sizeof(buf));
 
 	g_assert_cmpint(n, >=, 0);
 	g_assert_cmpmem(buf, (size_t)n, text, strlen(text));
@@ -399,16 +406,16 @@ static void test_bytes(void *arg)
 
 	set_up();
 	fd = connect_pair(&peer);
-	g_assert_cmpint(host->ops->tcp_recv(host, fd, buf, sizeof(buf)), ==, -EAGAIN);
+	g_assert_cmpint(host_recv(fd, buf, sizeof(buf)), ==, -EAGAIN);
 	g_assert_cmpint(host_send(fd, "single"), ==, 6);
 	expect_peer_recv(peer, "single");
 	g_assert_cmpint(host->ops->tcp_send(host, fd, pieces, 3), ==, 13);
 	expect_peer_recv(peer, "one two three");
 	g_assert_cmpint(write(peer, "answer", 6), ==, 6);
 	wait_for(EPOLLIN);
-	g_assert_cmpint(host->ops->tcp_recv(host, fd, buf, sizeof(buf)), ==, 4);
+	g_assert_cmpint(host_recv(fd, buf, sizeof(buf)), ==, 4);
 	expect_recv(fd, "er");
-	g_assert_cmpint(host->ops->tcp_recv(host, fd, buf, sizeof(buf)), ==, -EAGAIN);
+	g_assert_cmpint(host_recv(fd, buf, sizeof(buf)), ==, -EAGAIN);
 	shutdown(peer, SHUT_WR);
 	wait_for(EPOLLRDHUP);
 	expect_recv(fd, "");
@@ -525,7 +532,7 @@ static void test_peer_resets(void *arg)
 	setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(peer);
 	wait_for(EPOLLERR | EPOLLHUP);
-	g_assert_cmpint(host->ops->tcp_recv(host, fd, buf, sizeof(buf)), ==, -ECONNRESET);
+	g_assert_cmpint(host_recv(fd, buf, sizeof(buf)), ==, -ECONNRESET);
 	g_assert_cmpint(host_send(fd, "x"), ==, -EPIPE);
 	host->ops->tcp_close(host, fd);
 	tear_down();
@@ -756,7 +763,7 @@ static void test_icmp_is_soft_when_dialled(void *arg)
 	inject_tcp(1001, 0x11); /* a FIN behind it: it was seen when that has come */
 	wait_for(EPOLLRDHUP);
 	g_assert_false(events & EPOLLERR);
-	g_assert_cmpint(host->ops->tcp_recv(host, fd, buf, sizeof(buf)), ==, 0);
+	g_assert_cmpint(host_recv(fd, buf, sizeof(buf)), ==, 0);
 	g_assert_cmpint(host_send(fd, "x"), ==, 1);
 	host->ops->tcp_reset(host, fd);
 	tear_down();
