@@ -201,6 +201,15 @@ static uint32_t wanted_offloads(const struct options *options)
 	return options->stack == STACK_AUTO ? tapdev_offloads(options->disabled_features) : 0;
 }
 
+/* What the kernel takes does not depend on the tap. */
+static uint32_t more_offloads(const struct options *options, uint32_t of_tap)
+{
+	if (!(of_tap & (LINK_TSO4 | LINK_TSO6)) ||
+		feature_in(options->disabled_features, FEATURE_BIG_TCP))
+		return 0;
+	return netconf_has_big_tcp() ? LINK_BIG_TCP : 0;
+}
+
 static int start_agent(struct start *start)
 {
 	const struct options *options = &start->options;
@@ -250,7 +259,7 @@ static int open_link(struct start *start, struct tap_link *link)
 	if (r != 0)
 		return r;
 	tap_link_init(link, start->tap.fd, start->tap.vnet_len);
-	link->link.offloads = start->tap.offloads;
+	link->link.offloads = start->tap.offloads | more_offloads(options, start->tap.offloads);
 	link->link.queue_len = start->tap.queue_len;
 	return 0;
 }

@@ -38,6 +38,8 @@
 	X(TCP_STRAY, "tcp_stray", "TCP segments of no connection, answered with a reset")     \
 	X(TCP_UNACCEPTABLE, "tcp_unacceptable", "TCP segments outside the window or state")   \
 	X(TCP_RETRANSMITS, "tcp_retransmits", "TCP segments sent again to the container")     \
+	X(TCP_BIG, "tcp_big", "TCP frames of more than 64 KiB sent to the container")         \
+	X(TCP_BIG_LOST, "tcp_big_lost", "TCP connections in which such frames vanished")      \
 	X(TCP_PROBES, "tcp_probes", "TCP probes of a closed window or a silent peer")         \
 	X(TCP_GIVEN_UP, "tcp_given_up", "TCP connections ended since nobody answered")        \
 	X(TCP_IMPOSSIBLE, "tcp_impossible", "events that the TCP machine has no answer to")   \

@@ -157,12 +157,9 @@ static void put(struct pcap_link *pcap, const void *data, size_t len)
 static void capture(struct pcap_link *pcap, const struct iovec *iov, int n_iov)
 {
 	int64_t time_ns = *pcap->now_ns + pcap->wall_offset_ns;
+	size_t len = iov_len(iov, n_iov) - LINK_HEADER_LEN;
 	struct record_header record;
-	size_t len = 0;
 
-	for (int i = 0; i < n_iov; i++)
-		len += iov[i].iov_len;
-	len -= LINK_HEADER_LEN;
 	if (!make_room(pcap, sizeof(record) + len)) {
 		count(pcap->counters, COUNTER_PCAP_DROPPED);
 		return;
@@ -285,6 +282,8 @@ struct link *pcap_link_wrap(struct pcap_link *pcap, struct link *inner, const in
 {
 	pcap->link = *inner;
 	pcap->link.ops = &pcap_ops;
+	/* Of larger frames readers know neither the length nor what the headers mean. */
+	pcap->link.offloads &= ~(uint32_t)LINK_BIG_TCP;
 	pcap->inner = inner;
 	pcap->now_ns = now_ns;
 	pcap->wall_offset_ns = wall_offset_ns;

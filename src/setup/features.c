@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/util.h"
 #include "setup/build_info.h"
+#include "setup/netconf.h"
 #include "setup/tapdev.h"
 
 /* Numbers that the headers of the oldest supported systems lack; calls as new as these have the
@@ -283,6 +284,11 @@ static bool probe_uso(struct reason *why)
 	return probe_offloads(why, TUN_F_CSUM | TAPDEV_USO);
 }
 
+static bool probe_big_tcp(struct reason *why)
+{
+	return tried(why, "IFLA_GSO_IPV4_MAX_SIZE of lo", netconf_has_big_tcp() ? 0 : -EOPNOTSUPP);
+}
+
 static bool probe_landlock(struct reason *why)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_QUERY);
@@ -349,6 +355,7 @@ static bool (*const probes[])(struct reason *why) = {
 	[FEATURE_TSO4] = probe_tso4,
 	[FEATURE_TSO6] = probe_tso6,
 	[FEATURE_TSO_ECN] = probe_tso_ecn,
+	[FEATURE_BIG_TCP] = probe_big_tcp,
 	[FEATURE_USO] = probe_uso,
 	[FEATURE_USER_NAMESPACE] = probe_user_namespace,
 	[FEATURE_EMPTY_ROOT] = probe_empty_root,

@@ -23,6 +23,8 @@
 		"TCP/IPv6 frames of 64 KiB on the tap, with csum; else none beyond the MTU")       \
 	X(TSO_ECN, "tso-ecn",                                                                      \
 		"ECN in frames of 64 KiB, with tso4 or tso6; else the kernel cuts them")           \
+	X(BIG_TCP, "big-tcp",                                                                      \
+		"TCP frames of 256 KiB to the container, with tso, Linux 6.3; else of 64 KiB")     \
 	X(USO, "uso",                                                                              \
 		"UDP frames of 64 KiB on the tap, with csum, Linux 6.2; else none beyond the MTU") \
 	X(USER_NAMESPACE, "user-namespace",                                                        \

@@ -13,6 +13,8 @@
 
 /* LOOPBACK_IFINDEX: in every network namespace. */
 #define LO_IFINDEX 1
+/* An enumerator that the headers of the oldest supported systems lack. */
+#define GSO_IPV4_MAX_SIZE 63
 
 static struct nlmsghdr *begin(void *buf, uint16_t type, uint16_t flags)
 {
@@ -262,4 +264,39 @@ int netconf_apply(const struct netconf *config)
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot open an rtnetlink socket");
 	return apply_steps(nl, ifindex, config);
+}
+
+static int find_gso_ipv4(const struct nlattr *attr, void *data)
+{
+	bool *found = data;
+
+	*found |= mnl_attr_get_type(attr) == GSO_IPV4_MAX_SIZE;
+	return MNL_CB_OK;
+}
+
+static int find_in_link(const struct nlmsghdr *message, void *data)
+{
+	return mnl_attr_parse(message, sizeof(struct ifinfomsg), find_gso_ipv4, data);
+}
+
+bool netconf_has_big_tcp(void)
+{
+	__attribute__((cleanup(close_netlink))) struct mnl_socket *nl = NULL;
+	_Alignas(struct nlmsghdr) char buf[16384];
+	struct nlmsghdr *message = begin(buf, RTM_GETLINK, 0);
+	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(message, sizeof(*link));
+	bool found = false;
+	ssize_t n;
+
+	message->nlmsg_flags = NLM_F_REQUEST;
+	link->ifi_index = LO_IFINDEX;
+	if (open_netlink(&nl) < 0 || mnl_socket_sendto(nl, message, message->nlmsg_len) < 0)
+		return false;
+	do
+		n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+	while (n < 0 && errno == EINTR);
+	return n > 0 &&
+		mnl_cb_run(buf, (size_t)n, 0, mnl_socket_get_portid(nl), find_in_link, &found) >=
+		0 &&
+		found;
 }

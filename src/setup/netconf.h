@@ -28,6 +28,10 @@ int netconf_apply(const struct netconf *config);
  * even when the rest is the caller's. Logs nothing. */
 int netconf_set_queue_len(const char *tap_name, uint32_t len);
 
+/* Whether this kernel takes TCP/IPv4 packets beyond 64 KiB, the younger half of "BIG TCP": both
+ * came with attributes of interfaces that tell how large (Linux 6.3). Logs nothing. */
+bool netconf_has_big_tcp(void);
+
 /* Room for each of the messages and for its acknowledgement. */
 #define NETCONF_BUF_LEN 512
 

@@ -156,6 +156,7 @@ void tcp_flow_take_options(struct tcp_flow *flow, const struct tcp_segment *syn)
 	flow->snd_shift = options.window_scale;
 	flow->rcv_shift = options.has_window_scale ? TCP_RCV_SHIFT : 0;
 	flow->rcv_wnd_max = tcp_flow_window_max(flow);
+	tcp_big_begin(flow, syn);
 }
 
 void tcp_flow_set_up(struct tcp_flow *flow, struct tcpflow *tcpflow, enum tcp_state state)

@@ -252,6 +252,7 @@ static bool advance(struct tcp_flow *flow, uint32_t ack)
 
 	byte_queue_drop(&flow->down, &flow->owner->pool, data);
 	flow->snd_una = ack;
+	tcp_big_acked(flow);
 	flow->n_duplicates = 0;
 	flow->unanswered_since_ns = CLOCK_NEVER;
 	tcp_rtt_acked(&flow->rtt, ack, tcp_now_ns(flow));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of tcpflow/ share: machine.c (what happens in which state), input.c (segments from
- * the container), output.c (segments to it), far.c (the host's socket), arrive.c (clients of
- * published ports), timers.c, flow.c (life).
+ * the container), output.c (segments to it), big.c (the largest of these), far.c (the host's
+ * socket), arrive.c (clients of published ports), timers.c, flow.c (life).
  */
 #pragma once
 
@@ -126,6 +126,17 @@ void tcp_notice_no_answer(struct tcp_flow *flow);
 uint32_t tcp_room_down(const struct tcp_flow *flow);
 /* Whether something waits that the container's window keeps back. */
 bool tcp_is_blocked(const struct tcp_flow *flow);
+
+/* ---- big.c ---- */
+
+/* Whether the container may be sent frames beyond 64 KiB, as its SYN tells. */
+void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn);
+/* One was sent that ends before `end`. */
+void tcp_big_sent(struct tcp_flow *flow, uint32_t end);
+/* What was sent is acknowledged up to snd_una. */
+void tcp_big_acked(struct tcp_flow *flow);
+/* Something was lost. */
+void tcp_big_lost(struct tcp_flow *flow);
 
 /* ---- input.c ---- */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Segments to the container: one writev(2) each, headers here, payload where recv(2) has put it.
- * With TSO one of them carries up to 64 KiB, cut by whoever is at the other end, or by nobody.
+ * With TSO one of them carries up to 64 KiB and more, cut by whoever is at the other end, or by
+ * nobody.
  */
 #include "base/clock.h"
 #include "base/util.h"
@@ -19,8 +20,9 @@
 #define OUR_MSS PAYLOAD_MAX
 /* SYN-ACK: MSS, NOP, window scale. */
 #define OPTIONS_MAX 8
-#define HEADERS_MAX \
-	(LINK_HEADER_LEN + ETH_HEADER_LEN + IP6_HEADER_LEN + TCP_HEADER_MIN + OPTIONS_MAX)
+#define HEADERS_MAX                                                                     \
+	(LINK_HEADER_LEN + ETH_HEADER_LEN + IP6_HEADER_LEN + sizeof(struct ip6_jumbo) + \
+		TCP_HEADER_MIN + OPTIONS_MAX)
 /* Pieces of payload in one frame; small chunks may be many. */
 #define PIECES_MAX 7
 
@@ -55,20 +57,22 @@ static uint64_t pseudo_sum(const struct flow_key *key, uint32_t tcp_len)
 	if (key->family == AF_INET) {
 		memcpy(&src4, &key->far.s6_addr[12], sizeof(src4));
 		memcpy(&dst4, &key->near.s6_addr[12], sizeof(dst4));
-		return checksum_pseudo4(src4, dst4, IPPROTO_TCP, (uint16_t)tcp_len);
+		return checksum_pseudo4(src4, dst4, IPPROTO_TCP, tcp_len);
 	}
 	memcpy(&src6, &key->far, sizeof(src6));
 	memcpy(&dst6, &key->near, sizeof(dst6));
 	return checksum_pseudo6(&src6, &dst6, IPPROTO_TCP, tcp_len);
 }
 
+/* A larger one than the header can say has 0 there, and the frame's length counts (Linux 6.3). */
 static size_t put_ip4(uint8_t *at, const struct flow_key *key, uint32_t tcp_len)
 {
 	struct ip4_header *ip = (struct ip4_header *)at;
+	uint32_t len = IP4_HEADER_MIN + tcp_len;
 
 	*ip = (struct ip4_header){
 		.version_ihl = IP4_VERSION << 4 | IP4_HEADER_MIN / 4,
-		.total_length = be16_of((uint16_t)(IP4_HEADER_MIN + tcp_len)),
+		.total_length = be16_of(len > IP4_LEN_MAX ? 0 : (uint16_t)len),
 		.fragment = be16_of(IP4_DONT_FRAGMENT), /* so the id may be 0 (RFC 6864 4.1) */
 		.ttl = TTL,
 		.protocol = IPPROTO_TCP,
@@ -82,16 +86,26 @@ static size_t put_ip4(uint8_t *at, const struct flow_key *key, uint32_t tcp_len)
 static size_t put_ip6(uint8_t *at, const struct flow_key *key, uint32_t tcp_len)
 {
 	struct ip6_header *ip = (struct ip6_header *)at;
+	struct ip6_jumbo *jumbo = (struct ip6_jumbo *)(ip + 1);
+	bool is_jumbo = tcp_len > IP6_PAYLOAD_MAX;
 
 	*ip = (struct ip6_header){
 		.version_class_flow = be32_of((uint32_t)IP6_VERSION << 28),
-		.payload_length = be16_of((uint16_t)tcp_len),
-		.next_header = IPPROTO_TCP,
+		.payload_length = be16_of(is_jumbo ? 0 : (uint16_t)tcp_len),
+		.next_header = is_jumbo ? IPPROTO_HOPOPTS : IPPROTO_TCP,
 		.hop_limit = TTL,
 	};
 	memcpy(&ip->src, &key->far, sizeof(ip->src));
 	memcpy(&ip->dst, &key->near, sizeof(ip->dst));
-	return sizeof(*ip);
+	if (!is_jumbo)
+		return sizeof(*ip);
+	*jumbo = (struct ip6_jumbo){
+		.extension.next_header = IPPROTO_TCP,
+		.option = IP6_OPTION_JUMBO,
+		.option_len = sizeof(jumbo->payload_length),
+		.payload_length = be32_of((uint32_t)sizeof(*jumbo) + tcp_len),
+	};
+	return sizeof(*ip) + sizeof(*jumbo);
 }
 
 static void put_tcp(uint8_t *at, const struct flow_key *key, const struct outgoing *out)
@@ -160,28 +174,28 @@ static size_t put_headers(
 	return LINK_HEADER_LEN + ETH_HEADER_LEN + ip_len + TCP_HEADER_MIN + out->options_len;
 }
 
-/* What the link does not take is lost, and sent again like what the wire loses. */
-static void put_on_link(struct tcpflow *tcpflow, const struct iovec *iov, int n_iov)
+/* What the link does not take is lost, and sent again like what the wire loses. Returns whether it
+ * was taken. */
+static bool put_on_link(struct tcpflow *tcpflow, const struct iovec *iov, int n_iov)
 {
 	struct link *link = tcpflow->config.link;
+	bool is_taken = link->ops->send(link, iov, n_iov) == 0;
 
-	if (link->ops->send(link, iov, n_iov) == 0)
-		count(tcpflow->config.counters, COUNTER_FRAMES_OUT);
-	else
-		count(tcpflow->config.counters, COUNTER_FRAMES_OUT_DROPPED);
+	count(tcpflow->config.counters, is_taken ? COUNTER_FRAMES_OUT : COUNTER_FRAMES_OUT_DROPPED);
+	return is_taken;
 }
 
-static void send_frame(
+static bool send_frame(
 	struct tcpflow *tcpflow, const struct route *route, const struct outgoing *out)
 {
 	uint8_t buf[HEADERS_MAX];
 	struct iovec iov[1 + PIECES_MAX] = {{.iov_base = buf}};
 
 	if (!tcpflow->config.link)
-		return;
+		return true;
 	iov[0].iov_len = put_headers(buf, route, out, tcpflow->config.link->offloads);
 	memcpy(&iov[1], out->payload, (size_t)out->n_payload * sizeof(iov[0]));
-	put_on_link(tcpflow, iov, 1 + out->n_payload);
+	return put_on_link(tcpflow, iov, 1 + out->n_payload);
 }
 
 /* ---- the window that we offer ---- */
@@ -252,7 +266,8 @@ static void send_reset_of_syn(struct tcp_flow *flow)
 	send_frame(flow->owner, &route, &out);
 }
 
-static void send_segment(struct tcp_flow *flow, struct outgoing *out)
+/* Returns whether the link has taken it. */
+static bool send_segment(struct tcp_flow *flow, struct outgoing *out)
 {
 	const struct route route = {&flow->flow.key, &flow->near_mac, &flow->our_mac};
 
@@ -263,7 +278,7 @@ static void send_segment(struct tcp_flow *flow, struct outgoing *out)
 	flow->ack_owed = false;
 	flow->ack_ns = CLOCK_NEVER;
 	flow->last_ack_sent = flow->rcv_nxt;
-	send_frame(flow->owner, &route, out);
+	return send_frame(flow->owner, &route, out);
 }
 
 void tcp_send_syn_ack(struct tcp_flow *flow)
@@ -361,9 +376,11 @@ static bool has_tso(const struct tcp_flow *flow)
 /* Whole segments, so that none but the last is short. */
 static uint32_t frame_payload_max(const struct tcp_flow *flow)
 {
+	uint32_t max = flow->may_send_big ? LINK_BIG_PAYLOAD : PAYLOAD_MAX;
+
 	if (!has_tso(flow))
 		return flow->mss;
-	return MAX(PAYLOAD_MAX / flow->mss, 1) * flow->mss;
+	return MAX(max / flow->mss, 1) * flow->mss;
 }
 
 static uint8_t habit_after(uint8_t habit, bool was_soon)
@@ -400,14 +417,21 @@ static uint32_t send_data(struct tcp_flow *flow, uint32_t offset, uint32_t len)
 {
 	struct outgoing out = {.seq = flow->snd_una + offset};
 	size_t n = MIN(len, frame_payload_max(flow));
+	bool is_taken;
 
 	out.n_payload = byte_queue_map(&flow->down, offset, &n, out.payload, PIECES_MAX);
 	out.payload_len = (uint32_t)n;
 	out.gso_size = n > flow->mss ? flow->mss : 0;
 	if (offset + n == flow->down.len)
 		out.flags |= TCP_PSH;
-	send_segment(flow, &out);
-	return (uint32_t)n;
+	is_taken = send_segment(flow, &out);
+	if (n <= PAYLOAD_MAX)
+		return (uint32_t)n;
+	if (is_taken)
+		tcp_big_sent(flow, out.seq + (uint32_t)n);
+	else
+		flow->may_send_big = false; /* no memory in such large pieces */
+	return is_taken ? (uint32_t)n : send_data(flow, offset, len);
 }
 
 static uint32_t min_window(const struct tcp_flow *flow)
@@ -422,8 +446,8 @@ uint32_t tcp_room_down(const struct tcp_flow *flow)
 	if (window <= flow->down.len)
 		return 0;
 	room = window - flow->down.len;
-	/* Rather a full segment later than a short one now (RFC 9293 3.8.6.2.1). */
-	if (flow->down.len && room < MIN(flow->mss, flow->max_snd_wnd / 2))
+	/* Rather much later than little now (RFC 9293 3.8.6.2.1, where a segment is much). */
+	if (flow->down.len && room < MIN(BUFFER_LARGE, flow->max_snd_wnd / 2))
 		return 0;
 	return room;
 }
@@ -487,6 +511,7 @@ void tcp_retransmit(struct tcp_flow *flow)
 {
 	tcp_count(flow, COUNTER_TCP_RETRANSMITS);
 	flow->rtt.is_measuring = false;
+	tcp_big_lost(flow);
 	if (!flow->snd_wnd)
 		tcp_send_probe(flow);
 	else if (flow->down.len)

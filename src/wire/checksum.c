@@ -80,15 +80,16 @@ be16 checksum_finish(uint64_t sum)
 	return ret;
 }
 
-uint64_t checksum_pseudo4(be32 src, be32 dst, uint8_t protocol, uint16_t len)
+/* Zeros in front of a number do not change the sum: the same words as with 8 and 16 bits. */
+uint64_t checksum_pseudo4(be32 src, be32 dst, uint8_t protocol, uint32_t len)
 {
 	struct {
 		be32 src, dst;
-		uint8_t zero, protocol;
-		be16 len;
-	} pseudo = {.src = src, .dst = dst, .protocol = protocol, .len = be16_of(len)};
+		uint8_t zero[3], protocol;
+		be32 len;
+	} pseudo = {.src = src, .dst = dst, .len = be32_of(len), .protocol = protocol};
 
-	_Static_assert(sizeof(pseudo) == 12, "no padding");
+	_Static_assert(sizeof(pseudo) == 16, "no padding");
 	return checksum_add(0, &pseudo, sizeof(pseudo));
 }
 

@@ -21,8 +21,9 @@ uint64_t checksum_add_pieces(uint64_t sum, const struct iovec *pieces, int n_pie
 /* The complement, ready for the header's field. Over data that holds a right checksum it is 0. */
 be16 checksum_finish(uint64_t sum);
 
-/* The pseudo headers (RFC 9293 3.1, RFC 8200 8.1); `len` is that of transport header and data. */
-uint64_t checksum_pseudo4(be32 src, be32 dst, uint8_t protocol, uint16_t len);
+/* The pseudo headers (RFC 9293 3.1, RFC 8200 8.1); `len` is that of transport header and data, and
+ * counts whole where it is more than IPv4's header can say. */
+uint64_t checksum_pseudo4(be32 src, be32 dst, uint8_t protocol, uint32_t len);
 uint64_t checksum_pseudo6(
 	const struct ip6_addr *src, const struct ip6_addr *dst, uint8_t protocol, uint32_t len);
 

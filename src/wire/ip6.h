@@ -15,6 +15,7 @@
 #define IP6_MORE_FRAGMENTS 0x0001
 
 #define IP6_ROUTING_SOURCE 0 /* type 0, deprecated by RFC 5095 */
+#define IP6_OPTION_JUMBO   0xc2
 
 struct ip6_addr {
 	uint8_t b[16];
@@ -36,6 +37,15 @@ struct ip6_extension {
 	uint8_t length; /* in units of 8 bytes, the first one not counted */
 };
 _Static_assert(sizeof(struct ip6_extension) == 2, "no padding");
+
+/* A hop-by-hop options header with nothing but the jumbo payload option (RFC 2675 2), behind a
+ * header whose payload_length is 0. */
+struct ip6_jumbo {
+	struct ip6_extension extension;
+	uint8_t option, option_len; /* IP6_OPTION_JUMBO, 4 */
+	be32 payload_length;        /* this header included */
+};
+_Static_assert(sizeof(struct ip6_jumbo) == 8, "no padding");
 
 struct ip6_fragment {
 	uint8_t next_header;

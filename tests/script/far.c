@@ -191,6 +191,8 @@ void link_in(struct script *script, struct words *words)
 
 	if (words_accept(words, "full"))
 		world->link_error = EAGAIN;
+	else if (words_accept(words, "narrow"))
+		world->link_is_narrow = true;
 	else if (words_accept(words, "down"))
 		world->link_error = EIO;
 	else if (words_accept(words, "works"))

@@ -13,6 +13,8 @@ static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
 static const struct eth_addr our_mac4 = {{0x52, 0x55, 10, 0, 2, 2}};
 static const struct eth_addr our_mac6 = {{0x52, 0x56, 0, 0, 0, 2}};
 
+/* Of those who are on the link. */
+#define TTL 64
 /* The kernel's segments, where the link cuts them. */
 #define SEGMENT_LEN 1460
 
@@ -28,7 +30,7 @@ static uint64_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst,
 
 	if (src->family == AF_INET)
 		return checksum_pseudo4(ip4_addr_be32(ip_addr_v4(src)),
-			ip4_addr_be32(ip_addr_v4(dst)), IPPROTO_TCP, (uint16_t)len);
+			ip4_addr_be32(ip_addr_v4(dst)), IPPROTO_TCP, (uint32_t)len);
 	memcpy(&src6, &src->in6, sizeof(src6));
 	memcpy(&dst6, &dst->in6, sizeof(dst6));
 	return checksum_pseudo6(&src6, &dst6, IPPROTO_TCP, (uint32_t)len);
@@ -36,19 +38,20 @@ static uint64_t pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst,
 
 /* ---- from the container ---- */
 
-static size_t put_ip(uint8_t *at, const struct conversation *c, uint8_t protocol, size_t len)
+static size_t put_ip(
+	uint8_t *at, const struct conversation *c, uint8_t protocol, size_t len, uint8_t ttl)
 {
 	struct ip4_header ip4 = {
 		.version_ihl = 0x45,
 		.total_length = be16_of((uint16_t)(IP4_HEADER_MIN + len)),
-		.ttl = 64,
+		.ttl = ttl,
 		.protocol = protocol,
 	};
 	struct ip6_header ip6 = {
 		.version_class_flow = be32_of(6U << 28),
 		.payload_length = be16_of((uint16_t)len),
 		.next_header = protocol,
-		.hop_limit = 64,
+		.hop_limit = ttl,
 	};
 
 	if (c->near_addr.family == AF_INET6) {
@@ -129,7 +132,7 @@ size_t frame_build(
 	uint8_t options[60], *ip = (uint8_t *)(eth + 1);
 	size_t options_len = put_options(options, c, frame);
 	size_t tcp_len = TCP_HEADER_MIN + options_len + frame->len;
-	size_t ip_len = put_ip(ip, c, IPPROTO_TCP, tcp_len);
+	size_t ip_len = put_ip(ip, c, IPPROTO_TCP, tcp_len, frame->ttl ? frame->ttl : TTL);
 	struct tcp_header *tcp = (struct tcp_header *)(ip + ip_len);
 	uint64_t sum = pseudo_sum(&c->near_addr, &c->far_addr, tcp_len);
 
@@ -189,7 +192,7 @@ size_t frame_build_icmp(
 		.src = near_mac,
 		.type = be16_of(is4 ? ETH_TYPE_IP4 : ETH_TYPE_IP6),
 	};
-	ip_len = put_ip((uint8_t *)(eth + 1), c, icmp_protocol(c->near_addr.family), len);
+	ip_len = put_ip((uint8_t *)(eth + 1), c, icmp_protocol(c->near_addr.family), len, TTL);
 	memcpy((uint8_t *)(eth + 1) + ip_len, message, len);
 	return ETH_HEADER_LEN + ip_len + len;
 }
@@ -331,6 +334,46 @@ static struct conversation *take_icmp(struct world *world, const uint8_t *frame,
 	return c;
 }
 
+/* Beyond 64 KiB the length is that of the frame, and the headers say no other: then they are parsed
+ * with one that they can say. */
+static bool parse_big(const uint8_t *frame, size_t len, struct packet *ret)
+{
+	uint8_t headers[ETH_HEADER_LEN + IP6_HEADER_LEN + sizeof(struct ip6_jumbo) + 60];
+	struct eth_header *eth = (struct eth_header *)headers;
+	struct ip4_header *ip4 = (struct ip4_header *)(eth + 1);
+	struct ip6_header *ip6 = (struct ip6_header *)(eth + 1);
+	struct ip6_jumbo *jumbo = (struct ip6_jumbo *)(ip6 + 1);
+	be16 total;
+
+	memcpy(headers, frame, sizeof(headers));
+	if (be16_get(eth->type) == ETH_TYPE_IP4) {
+		if (be16_get(ip4->total_length))
+			return false;
+		total = be16_of(sizeof(headers) - ETH_HEADER_LEN);
+		ip4->checksum = checksum_update(ip4->checksum, ip4->total_length, total);
+		ip4->total_length = total;
+	} else {
+		if (be16_get(ip6->payload_length) || ip6->next_header != IPPROTO_HOPOPTS ||
+			jumbo->option != IP6_OPTION_JUMBO || jumbo->option_len != 4 ||
+			be32_get(jumbo->payload_length) != len - ETH_HEADER_LEN - IP6_HEADER_LEN)
+			return false;
+		jumbo->option = 1; /* PadN */
+		ip6->payload_length = be16_of(sizeof(headers) - ETH_HEADER_LEN - IP6_HEADER_LEN);
+	}
+	if (packet_parse(headers, sizeof(headers), ret) != PACKET_OK)
+		return false;
+	ret->len = (uint32_t)len;
+	ret->transport_len = ret->len - ret->transport_offset;
+	return true;
+}
+
+static bool parse(const struct world *world, const uint8_t *frame, size_t len, struct packet *ret)
+{
+	if (len > LINK_FRAME_MAX)
+		return world->link.offloads & LINK_BIG_TCP && parse_big(frame, len, ret);
+	return packet_parse(frame, len, ret) == PACKET_OK;
+}
+
 struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t len,
 	struct outcome *ret, const char **ret_fault)
 {
@@ -341,8 +384,7 @@ struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t
 	struct packet packet;
 
 	*ret_fault = NULL;
-	if (len < LINK_HEADER_LEN ||
-		packet_parse(frame, len - LINK_HEADER_LEN, &packet) != PACKET_OK)
+	if (len < LINK_HEADER_LEN || !parse(world, frame, len - LINK_HEADER_LEN, &packet))
 		return NULL;
 	if (memcmp(&eth->dst, &near_mac, sizeof(near_mac)) != 0) {
 		*ret_fault = "a frame to a wrong address";
@@ -350,7 +392,7 @@ struct conversation *frame_check(struct world *world, const uint8_t *buf, size_t
 	}
 	if (packet.protocol != IPPROTO_TCP)
 		return take_icmp(world, frame, &packet, ret, ret_fault);
-	if (packet.ttl != 64)
+	if (packet.ttl != TTL)
 		*ret_fault = "a wrong TTL";
 	tcp = (const struct tcp_header *)(frame + packet.transport_offset);
 	c = find(world, &packet.dst, be16_get(tcp->dst_port), &packet.src, be16_get(tcp->src_port));

@@ -173,6 +173,8 @@ static bool take_frame_words(struct script *script, struct conversation *c,
 			frame->len = words_number(script, words);
 		else if (!strcmp(word, "urgent"))
 			frame->urgent = (uint16_t)words_number(script, words);
+		else if (!strcmp(word, "ttl"))
+			frame->ttl = (uint8_t)words_number(script, words);
 		else if (!strcmp(word, "fin"))
 			frame->flags |= TCP_FIN;
 		else if (!strcmp(word, "lost"))

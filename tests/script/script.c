@@ -225,10 +225,12 @@ static void set_offloads(struct script *script, struct words *words)
 	script->config.offloads = LINK_CSUM;
 	if (!strcmp(word, "tso"))
 		script->config.offloads |= LINK_TSO4 | LINK_TSO6;
+	else if (!strcmp(word, "big"))
+		script->config.offloads |= LINK_TSO4 | LINK_TSO6 | LINK_BIG_TCP;
 	else if (!strcmp(word, "uso"))
 		script->config.offloads |= LINK_USO;
 	else if (strcmp(word, "csum") != 0)
-		world_fail(script->world, "%s: tso, uso or csum", word);
+		world_fail(script->world, "%s: tso, big, uso or csum", word);
 }
 
 static struct ip_addr addr_of(const char *v4_text, const char *v6_text, bool is6)

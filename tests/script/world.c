@@ -45,7 +45,7 @@ uint8_t stream_byte(const struct conversation *c, bool is_up, uint64_t offset)
 
 static int fake_link_send(struct link *link, const struct iovec *iov, int n_iov)
 {
-	static uint8_t buf[LINK_BUFFER_LEN];
+	static uint8_t buf[LINK_BUFFER_LEN + LINK_BIG_PAYLOAD];
 	struct world *world = container_of(link, struct world, link);
 	struct conversation *c;
 	struct outcome out;
@@ -54,6 +54,8 @@ static int fake_link_send(struct link *link, const struct iovec *iov, int n_iov)
 
 	if (world->link_error)
 		return -world->link_error;
+	if (world->link_is_narrow && iov_len(iov, n_iov) > LINK_BUFFER_LEN)
+		return -EAGAIN;
 	for (int i = 0; i < n_iov; i++) {
 		if (len + iov[i].iov_len > sizeof(buf))
 			world_fail(world, "a frame above all bounds");

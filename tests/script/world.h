@@ -110,6 +110,7 @@ struct world {
 	struct link link;
 	struct host host;
 	int link_error;               /* what sending gives, 0: it works */
+	bool link_is_narrow;          /* it has no memory for frames beyond 64 KiB */
 	int dial_error;               /* what the next dial gives */
 	int adopt_error, claim_error; /* likewise of a client */
 	struct next_hop next_hop;
@@ -142,6 +143,7 @@ struct near_frame {
 	uint32_t len;
 	uint16_t urgent;
 	uint16_t mss; /* 0: no option */
+	uint8_t ttl;  /* 0: 64 */
 	bool has_window_scale;
 	bool has_bad_checksum;
 	const uint8_t *options; /* more of them, already padded */

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames beyond 64 KiB ("BIG TCP"): a stream to the container costs by the frame as much as by the
+ * byte, since each is a walk through its kernel that wakes the reader. The kernel takes them where
+ * the link says LINK_BIG_TCP, but it cuts them into single segments to pass them on, while it
+ * passes on those of 64 KiB whole. So they are for connections that end in the container's own
+ * namespace, whose packets come with the time to live that they began with. Something on the way
+ * may throw them away unseen, like filters that believe the length in the header: what is lost once
+ * is sent again in smaller ones, and for the rest of the connection it stays at that.
+ */
+#include "base/log.h"
+#include "base/util.h"
+#include "tcpflow/internal.h"
+
+/* Connections in a row that have lost one, until no other tries. */
+#define DOUBTS_MAX 3
+
+static uint8_t *doubts(struct tcp_flow *flow)
+{
+	return &flow->owner->big_doubts[flow->flow.key.family == AF_INET6];
+}
+
+/* Linux and most others begin with 64, some with 128 or 255. */
+static bool is_initial_ttl(uint8_t ttl)
+{
+	return ttl == 64 || ttl == 128 || ttl == 255;
+}
+
+void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn)
+{
+	const struct link *link = flow->owner->config.link;
+
+	flow->may_send_big = link && link->offloads & LINK_BIG_TCP &&
+		is_initial_ttl(syn->packet->ttl) && *doubts(flow) < DOUBTS_MAX;
+}
+
+void tcp_big_sent(struct tcp_flow *flow, uint32_t end)
+{
+	tcp_count(flow, COUNTER_TCP_BIG);
+	flow->big_is_under_way = true;
+	flow->big_end = end;
+}
+
+void tcp_big_acked(struct tcp_flow *flow)
+{
+	if (!flow->big_is_under_way || seq_before(flow->snd_una, flow->big_end))
+		return;
+	flow->big_is_under_way = false;
+	if (flow->may_send_big)
+		*doubts(flow) = 0;
+}
+
+void tcp_big_lost(struct tcp_flow *flow)
+{
+	if (!flow->may_send_big || !flow->big_is_under_way)
+		return;
+	flow->may_send_big = false;
+	tcp_count(flow, COUNTER_TCP_BIG_LOST);
+	if (++*doubts(flow) == DOUBTS_MAX)
+		log_info("frames of more than 64 KiB do not arrive in the container, and are sent "
+			 "no more");
+}
