@@ -230,6 +230,11 @@ static void choose_kind(struct far *far)
 	far->rcvbuf = (uint32_t)rng_scale(rng, 100 + far->in_total / 2000, 2000000);
 	far->sndbuf = (uint32_t)rng_scale(rng, 100 + near->total / 2000, 2000000);
 	far->pace_ns = (int64_t)rng_scale(rng, 1000, 300 * NS_PER_MS);
+	if (far->world->is_bulky) {
+		far->in_total = 500000 + (uint32_t)rng_below(rng, 1500000);
+		far->rcvbuf = 2000000;
+		far->pace_ns = 1000;
+	}
 	far->is_deaf = rng_chance(rng, 200);
 	far->reads_when_sent = far->world->far_waits && rng_chance(rng, 5000);
 	far->fail_ns = CLOCK_NEVER;

@@ -757,6 +757,13 @@ static void choose_kind(struct near *near)
 	near->cwnd = MIN(near->cwnd_max, 10 * payload_max(near));
 	near->delayed_ack_ns = rng_chance(rng, 7000) ? 40 * NS_PER_MS : 0;
 	near->pace_ns = (int64_t)rng_scale(rng, 1000, 300 * NS_PER_MS);
+	if (!near->world->is_bulky)
+		return;
+	near->mss_option = 1460;
+	near->mss = 1460;
+	near->shift_option = 7;
+	near->rcvbuf = 4000000;
+	near->pace_ns = 1000;
 }
 
 /* What goes to it fills the wire. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/util.h"
 #include "tests/model/world.h"
 
 #define VNET 12
@@ -187,12 +188,27 @@ static struct frame *frame_of(struct slot *slot, const struct segment *segment)
 /* ---- what the relay sends ---- */
 
 /* Of the slot's connection, but for the far port; NULL: no such slot. */
+/* With a header of its own for the length of what is beyond 64 KiB. */
+static size_t ip_header_len(const uint8_t *ip)
+{
+	if (ip[0] >> 4 == 4)
+		return 20;
+	return ip[6] ? 40 : 48;
+}
+
+static bool is_tcp(const uint8_t *ip)
+{
+	if (ip[0] >> 4 == 4)
+		return ip[9] == 6;
+	return ip[6] == 6 || !ip[6];
+}
+
 static struct slot *parse(
 	struct world *world, const uint8_t *frame, size_t len, struct segment *ret)
 {
 	const uint8_t *ip = frame + ETH, *tcp;
 	bool is4 = get16(frame + 12) == 0x0800;
-	size_t ip_len = is4 ? 20 : 40, header_len;
+	size_t ip_len = ip_header_len(ip), header_len;
 
 	MUST(world, len >= ETH + ip_len + 20);
 	tcp = ip + ip_len;
@@ -226,20 +242,37 @@ static struct slot *parse(
 	return NULL;
 }
 
+/* `rest` is the header's length and what follows it: beyond 64 KiB it says 0, and IPv6 tells in an
+ * option of its own. */
+static void check_length(struct world *world, const uint8_t *ip, size_t rest)
+{
+	bool is4 = ip[0] >> 4 == 4;
+
+	if (rest <= (is4 ? 65535 : 65535 + 40)) {
+		MUST(world, is4 ? get16(ip + 2) == rest : get16(ip + 4) == rest - 40);
+		return;
+	}
+	MUST(world, world->link.offloads & LINK_BIG_TCP && !get16(ip + (is4 ? 2 : 4)));
+	MUST(world,
+		is4 ||
+			(ip[6] == 0 && ip[40] == 6 && !ip[41] && ip[42] == 0xc2 && ip[43] == 4 &&
+				get32(ip + 44) == rest - 40));
+}
+
 /* Headers that a kernel would take. */
 static void check_headers(struct world *world, const uint8_t *b, size_t len)
 {
 	const uint8_t *ip = b + VNET + ETH, *tcp;
 	bool is4 = ip[0] >> 4 == 4;
-	size_t ip_len = is4 ? 20 : 40, rest = len - VNET - ETH;
+	size_t ip_len = ip_header_len(ip), rest = len - VNET - ETH;
 	uint32_t offload = is4 ? LINK_TSO4 : LINK_TSO6, tcp_len = (uint32_t)(rest - ip_len);
 
 	MUST(world, !memcmp(b + VNET, near_mac, 6));
 	MUST(world, get16(b + VNET + 12) == (is4 ? 0x0800u : 0x86ddu));
-	MUST(world, is4 ? ip[0] == 0x45 && get16(ip + 2) == rest : get16(ip + 4) == rest - 40);
-	MUST(world, !is4 || sum(0, ip, 20) == 0xffff);
+	MUST(world, !is4 || (ip[0] == 0x45 && sum(0, ip, 20) == 0xffff));
+	check_length(world, ip, rest);
 	tcp = ip + ip_len;
-	if (ip[is4 ? 9 : 6] != 6)
+	if (!is_tcp(ip))
 		return;
 	MUST(world,
 		!memcmp(b + VNET + 6, our_mac, 6) || (!is4 && !memcmp(b + VNET + 6, our_mac6, 6)));
@@ -345,7 +378,7 @@ static void deliver_near(struct frame *frame)
 	struct segment segment;
 	struct slot *slot;
 
-	if (ip[is4 ? 9 : 6] != 6) {
+	if (!is_tcp(ip)) {
 		/* An ICMP error about a SYN of ours: 8 bytes, and our packet. */
 		const uint8_t *inner = ip + (is4 ? 20 : 40) + 8;
 		const uint8_t *tcp = inner + (is4 ? 20 : 40);
@@ -501,12 +534,11 @@ static int link_send(struct link *link, const struct iovec *iov, int n_iov)
 	struct segment segment;
 	struct frame *frame;
 	struct slot *slot;
-	size_t len = 0;
+	size_t len = iov_len(iov, n_iov);
+	bool is_big = len > VNET + ETH + 65535 + 40;
 
 	MUST(world, !world->link_is_gone);
-	for (int i = 0; i < n_iov; i++)
-		len += iov[i].iov_len;
-	MUST(world, len <= VNET + ETH + 65535);
+	MUST(world, len <= VNET + ETH + 48 + 20 + LINK_BIG_PAYLOAD);
 	frame = frame_new(world, len);
 	for (int i = 0; i < n_iov; i++) {
 		memcpy(frame->b + frame->len, iov[i].iov_base, iov[i].iov_len);
@@ -514,7 +546,7 @@ static int link_send(struct link *link, const struct iovec *iov, int n_iov)
 	}
 	frame->to_near = true;
 	check_headers(world, frame->b, len);
-	if (frame->b[VNET + ETH + (frame->b[VNET + 12] == 0x08 ? 9 : 6)] == 6) {
+	if (is_tcp(frame->b + VNET + ETH)) {
 		slot = parse(world, frame->b + VNET, len - VNET, &segment);
 		MUST(world, slot);
 		segment.gso_size = frame->b[1] ? frame->b[4] | (uint32_t)frame->b[5] << 8 : 0;
@@ -531,9 +563,13 @@ static int link_send(struct link *link, const struct iovec *iov, int n_iov)
 		frame_free(frame);
 		return -EIO;
 	}
-	if (rng_chance(&world->rng, world->send_failure)) {
+	if (rng_chance(&world->rng, world->send_failure) || (is_big && world->is_narrow)) {
 		frame_free(frame);
 		return -EAGAIN;
+	}
+	if (is_big && world->eats_big) {
+		frame_free(frame);
+		return 0;
 	}
 	put_copies(&world->down, frame);
 	return 0;

@@ -166,8 +166,8 @@ static void choose_wire(struct world *world, struct wire *wire)
 static void choose_link(struct world *world)
 {
 	static const uint32_t offloads[] = {0, 0, LINK_CSUM, LINK_CSUM | LINK_TSO4,
-		LINK_CSUM | LINK_TSO4 | LINK_TSO6,
-		LINK_CSUM | LINK_TSO4 | LINK_TSO6 | LINK_TSO_ECN};
+		LINK_CSUM | LINK_TSO4 | LINK_TSO6, LINK_CSUM | LINK_TSO4 | LINK_TSO6 | LINK_TSO_ECN,
+		LINK_CSUM | LINK_TSO4 | LINK_TSO6 | LINK_BIG_TCP};
 	struct rng *rng = &world->rng;
 
 	world->link = (struct link){
@@ -177,6 +177,9 @@ static void choose_link(struct world *world)
 	};
 	if (rng_chance(rng, 5000))
 		world->queue_len = (uint32_t)rng_scale(rng, 16, 2000);
+	world->is_bulky = world->link.offloads & LINK_BIG_TCP && rng_chance(rng, 5000);
+	world->eats_big = world->is_bulky && rng_chance(rng, 2000);
+	world->is_narrow = world->is_bulky && rng_chance(rng, 2000);
 	if (rng_chance(rng, 2000))
 		world->send_failure = (uint32_t)rng_scale(rng, 1, 2000);
 	if (!rng_chance(rng, 1000))
@@ -190,7 +193,7 @@ static void choose_link(struct world *world)
 static bool wire_is_good(const struct world *world, const struct wire *wire)
 {
 	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
-		!world->link_up_ns && wire->delay_ns <= 10 * NS_PER_MS;
+		!world->link_up_ns && !world->eats_big && !world->is_narrow && wire->delay_ns <= 10 * NS_PER_MS;
 }
 
 static void fire_slot(struct timer *timer, int64_t now)

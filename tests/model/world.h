@@ -233,7 +233,9 @@ struct world {
 
 	struct timer_heap timers; /* everybody else's */
 	struct wire up, down;
-	uint32_t send_failure; /* in 10,000 */
+	uint32_t send_failure;    /* in 10,000 */
+	bool is_bulky;            /* much is sent to the container, which can take it */
+	bool eats_big, is_narrow; /* of frames beyond 64 KiB none arrives; it is told so */
 	int64_t link_down_ns, link_up_ns;
 	struct list queue; /* frames that the relay can read */
 	struct list frames;
