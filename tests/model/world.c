@@ -193,7 +193,8 @@ static void choose_link(struct world *world)
 static bool wire_is_good(const struct world *world, const struct wire *wire)
 {
 	return !wire->loss && !wire->doubling && !wire->reordering && !world->send_failure &&
-		!world->link_up_ns && !world->eats_big && !world->is_narrow && wire->delay_ns <= 10 * NS_PER_MS;
+		!world->link_up_ns && !world->eats_big && !world->is_narrow &&
+		wire->delay_ns <= 10 * NS_PER_MS;
 }
 
 static void fire_slot(struct timer *timer, int64_t now)
