@@ -30,14 +30,21 @@ def download(host, client, family):
         stream(far, near, SIZE)
 
 
+def download_until(host, client, family, is_enough):
+    """Whether a connection fills such frames depends on how busy the machine is; one of many does."""
+    for _ in range(50):
+        download(host, client, family)
+        if is_enough():
+            return
+    pytest.fail("50 connections were not enough")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_they_are_sent(host, container, helper, family):
     one = start(helper, container)
-    download(host, container, family)
+    download_until(host, container, family, lambda: one.counters()["tcp_big"] > 10)
     counters = one.counters()
-    assert counters["tcp_big"] > 10 and counters["tcp_big_lost"] == 0
-    # Its kernel must not call them invalid where it looks closer.
-    assert counters["tcp_retransmits"] == 0
+    assert counters["tcp_big_lost"] == 0 and counters["tcp_retransmits"] == 0
 
 
 @pytest.mark.parametrize("why", ["--disable-feature=big-tcp", "--pcap"])
@@ -87,10 +94,9 @@ def test_a_filter_that_follows_connections(host, container, helper):
     """It finds nothing wrong with them."""
     one = start(helper, container)
     filter_input(container, "ct state invalid")
-    for family in FAMILIES:
-        download(host, container, family)
-    counters = one.counters()
-    assert counters["tcp_big"] > 20 and counters["tcp_big_lost"] == 0
+    for n, family in enumerate(FAMILIES):
+        download_until(host, container, family, lambda n=n: one.counters()["tcp_big"] > 10 * (n + 1))
+    assert one.counters()["tcp_big_lost"] == 0
 
 
 @pytest.mark.parametrize("family,rule", [
@@ -99,8 +105,9 @@ def test_they_are_thrown_away(host, container, helper, family, rule):
     """By a filter that believes the length in the header; after three connections none is tried."""
     one = start(helper, container)
     filter_input(container, rule)
-    for n_tried in (1, 2, 3, 3):
+    download_until(host, container, family, lambda: one.counters()["tcp_big_lost"] == 3)
+    n_sent = one.counters()["tcp_big"]
+    for _ in range(3):
         download(host, container, family)
-        counters = one.counters()
-        assert counters["tcp_big_lost"] == n_tried
-    assert counters["tcp_big"] < 10
+    counters = one.counters()
+    assert (counters["tcp_big"], counters["tcp_big_lost"]) == (n_sent, 3)
