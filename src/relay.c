@@ -267,11 +267,12 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 
 	relay->link_events = 0;
 	deadline_ns = relay->has_more ? 0 : MIN(deadline_ns, relay->bridge.deadline_ns);
-	r = loop_turn(&relay->loop, deadline_ns, dispatch, relay);
+	r = loop_wait(&relay->loop, deadline_ns, dispatch, relay);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot wait for events");
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
+	loop_expire(&relay->loop);
 	relay->link_was_ready = relay->link_events;
 	bridge_finish(&relay->bridge);
 	relay->has_more = relay->has_stack && stack_finish(&relay->stack);

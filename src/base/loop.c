@@ -84,7 +84,7 @@ static int wait_until(struct loop *loop, struct epoll_event *events, int64_t unt
 	return n;
 }
 
-int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner)
+int loop_wait(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner)
 {
 	UNCLEARED struct epoll_event events[LOOP_BATCH];
 	int64_t until_ns = MIN(deadline_ns, timer_heap_next(&loop->timers));
@@ -93,8 +93,21 @@ int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch
 
 	if (n < 0 && n != -EINTR)
 		return n;
-	timer_heap_expire(&loop->timers, loop->now_ns);
 	for (int i = 0; i < n; i++)
 		dispatch(owner, handle_unpack(events[i].data.u64), events[i].events);
 	return MAX(n, 0);
+}
+
+void loop_expire(struct loop *loop)
+{
+	timer_heap_expire(&loop->timers, loop->now_ns);
+}
+
+int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner)
+{
+	int n = loop_wait(loop, deadline_ns, dispatch, owner);
+
+	if (n >= 0)
+		loop_expire(loop);
+	return n;
 }

@@ -31,7 +31,13 @@ int loop_watch(struct loop *loop, int fd, uint32_t events, struct handle handle)
 int loop_change(struct loop *loop, int fd, uint32_t events, struct handle handle);
 int loop_unwatch(struct loop *loop, int fd);
 
-/* One turn: waits for an event, a timer or `deadline_ns` (CLOCK_NEVER: for ever; 0: only looks),
- * samples the time, fires the timers, then dispatches the events. Returns how many events there
- * were or a negative errno; a signal is no error. */
+/* Waits for an event, a timer or `deadline_ns` (CLOCK_NEVER: for ever; 0: only looks), samples the
+ * time and dispatches the events. Returns how many there were or a negative errno; a signal is no
+ * error. */
+int loop_wait(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner);
+/* Fires the timers that were due when the wait ended. Behind the events, and what the caller reads
+ * because of them: who was kept from running must not take for silence what has been there in time.
+ */
+void loop_expire(struct loop *loop);
+/* One turn: both. */
 int loop_turn(struct loop *loop, int64_t deadline_ns, loop_dispatch_fn *dispatch, void *owner);
