@@ -6,7 +6,8 @@
  * passes on those of 64 KiB whole. So they are for connections that end in the container's own
  * namespace, whose packets come with the time to live that they began with. Something on the way
  * may throw them away unseen, like filters that believe the length in the header: what is lost once
- * is sent again in smaller ones, and for the rest of the connection it stays at that.
+ * is sent again in smaller ones, and for the rest of the connection it stays at that, unless the
+ * acknowledgement reaches beyond what was sent again, and nothing was lost.
  */
 #include "base/log.h"
 #include "base/util.h"
@@ -30,8 +31,9 @@ void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn)
 {
 	const struct link *link = flow->owner->config.link;
 
-	flow->may_send_big = link && link->offloads & LINK_BIG_TCP &&
-		is_initial_ttl(syn->packet->ttl) && *doubts(flow) < DOUBTS_MAX;
+	if (link && link->offloads & LINK_BIG_TCP && is_initial_ttl(syn->packet->ttl) &&
+		*doubts(flow) < DOUBTS_MAX)
+		flow->big = TCP_BIG_YES;
 }
 
 void tcp_big_sent(struct tcp_flow *flow, uint32_t end)
@@ -41,22 +43,35 @@ void tcp_big_sent(struct tcp_flow *flow, uint32_t end)
 	flow->big_end = end;
 }
 
+static void lost(struct tcp_flow *flow)
+{
+	flow->big = TCP_BIG_NEVER;
+	tcp_count(flow, COUNTER_TCP_BIG_LOST);
+	if (*doubts(flow) < DOUBTS_MAX && ++*doubts(flow) == DOUBTS_MAX)
+		log_info("frames of more than 64 KiB do not arrive in the container, and are sent "
+			 "no more");
+}
+
 void tcp_big_acked(struct tcp_flow *flow)
 {
-	if (!flow->big_is_under_way || seq_before(flow->snd_una, flow->big_end))
+	if (!flow->big_is_under_way)
+		return;
+	/* Nothing but what was sent again has arrived, or it was there already. */
+	if (flow->big == TCP_BIG_DOUBTED && !seq_after(flow->snd_una, flow->again_end))
+		lost(flow);
+	else if (flow->big == TCP_BIG_DOUBTED)
+		flow->big = TCP_BIG_YES;
+	if (seq_before(flow->snd_una, flow->big_end))
 		return;
 	flow->big_is_under_way = false;
-	if (flow->may_send_big)
+	if (flow->big == TCP_BIG_YES)
 		*doubts(flow) = 0;
 }
 
-void tcp_big_lost(struct tcp_flow *flow)
+void tcp_big_missed(struct tcp_flow *flow, uint32_t len)
 {
-	if (!flow->may_send_big || !flow->big_is_under_way)
+	if (flow->big != TCP_BIG_YES || !flow->big_is_under_way)
 		return;
-	flow->may_send_big = false;
-	tcp_count(flow, COUNTER_TCP_BIG_LOST);
-	if (++*doubts(flow) == DOUBTS_MAX)
-		log_info("frames of more than 64 KiB do not arrive in the container, and are sent "
-			 "no more");
+	flow->big = TCP_BIG_DOUBTED;
+	flow->again_end = flow->snd_una + len;
 }

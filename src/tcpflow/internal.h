@@ -135,8 +135,8 @@ void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn);
 void tcp_big_sent(struct tcp_flow *flow, uint32_t end);
 /* What was sent is acknowledged up to snd_una. */
 void tcp_big_acked(struct tcp_flow *flow);
-/* Something was lost. */
-void tcp_big_lost(struct tcp_flow *flow);
+/* `len` bytes from snd_una on are about to be sent again. */
+void tcp_big_missed(struct tcp_flow *flow, uint32_t len);
 
 /* ---- input.c ---- */
 

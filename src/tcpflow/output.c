@@ -376,7 +376,7 @@ static bool has_tso(const struct tcp_flow *flow)
 /* Whole segments, so that none but the last is short. */
 static uint32_t frame_payload_max(const struct tcp_flow *flow)
 {
-	uint32_t max = flow->may_send_big ? LINK_BIG_PAYLOAD : PAYLOAD_MAX;
+	uint32_t max = flow->big == TCP_BIG_YES ? LINK_BIG_PAYLOAD : PAYLOAD_MAX;
 
 	if (!has_tso(flow))
 		return flow->mss;
@@ -430,7 +430,7 @@ static uint32_t send_data(struct tcp_flow *flow, uint32_t offset, uint32_t len)
 	if (is_taken)
 		tcp_big_sent(flow, out.seq + (uint32_t)n);
 	else
-		flow->may_send_big = false; /* no memory in such large pieces */
+		flow->big = TCP_BIG_NEVER; /* no memory in such large pieces */
 	return is_taken ? (uint32_t)n : send_data(flow, offset, len);
 }
 
@@ -511,7 +511,7 @@ void tcp_retransmit(struct tcp_flow *flow)
 {
 	tcp_count(flow, COUNTER_TCP_RETRANSMITS);
 	flow->rtt.is_measuring = false;
-	tcp_big_lost(flow);
+	tcp_big_missed(flow, MIN(flow->down.len, PAYLOAD_MAX));
 	if (!flow->snd_wnd)
 		tcp_send_probe(flow);
 	else if (flow->down.len)

@@ -65,6 +65,13 @@
 /* Between two looks at free memory. */
 #define TCP_TRIM_NS (500 * NS_PER_MS)
 
+/* Whether frames beyond 64 KiB are sent to the container (big.c). */
+enum tcp_big {
+	TCP_BIG_NEVER,
+	TCP_BIG_YES,
+	TCP_BIG_DOUBTED, /* one may have been lost: the next acknowledgement tells */
+};
+
 struct tcp_flow {
 	struct flow flow; /* first: the table's */
 	enum tcp_state state;
@@ -86,9 +93,10 @@ struct tcp_flow {
 	bool has_window_scale;
 	bool is_recovering; /* RFC 6582: something was lost, up to `recover` */
 	uint32_t recover;
-	bool may_send_big; /* big.c */
+	enum tcp_big big;
 	bool big_is_under_way;
-	uint32_t big_end; /* what follows the last frame of that size */
+	uint32_t big_end;   /* what follows the last frame of that size */
+	uint32_t again_end; /* what follows that which was sent again, in doubt */
 	struct tcp_rtt rtt;
 
 	/* What is to be done. */

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Large TCP transfers through the relay, every byte compared. A 64th of the sizes of the soak."""
 import json
+import signal
+import time
 
 import pytest
 
@@ -127,3 +129,21 @@ def test_a_minute(host, container, helper, direction, mtu):
     median = seconds[len(seconds) // 2]
     print(f"per second: least {seconds[0]}, median {median}, most {seconds[-1]} bytes")
     assert seconds[0] * 20 > median
+
+
+@pytest.mark.relay_only
+def test_stopped_helper(host, container, helper):
+    """What is sent again since time went by is not lost: frames stay as large as they were."""
+    one = helper("--mtu=1500")
+    near, far = connect(host, container)
+    with near, far:
+        receiver = Streams(("recv", near, 256 * MIB))
+        sender = Streams(("send", far, 256 * MIB))
+        with receiver, sender:
+            for _ in range(5):
+                one.process.send_signal(signal.SIGSTOP)
+                time.sleep(0.3)  # three times the retransmission timeout
+                one.process.send_signal(signal.SIGCONT)
+            receiver.result()
+            sender.result()
+    assert one.counters()["tcp_big_lost"] == 0
