@@ -270,6 +270,9 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	r = loop_wait(&relay->loop, deadline_ns, dispatch, relay);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot wait for events");
+	/* What a timer waits for may stand behind others. */
+	if (timer_heap_next(&relay->loop.timers) <= relay->loop.now_ns)
+		relay->link_batch = LINK_BATCH;
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
 	loop_expire(&relay->loop);
