@@ -7,7 +7,8 @@
  * namespace, whose packets come with the time to live that they began with. Something on the way
  * may throw them away unseen, like filters that believe the length in the header: what is lost once
  * is sent again in smaller ones, and for the rest of the connection it stays at that, unless the
- * acknowledgement reaches beyond what was sent again, and nothing was lost.
+ * acknowledgement reaches beyond what was sent again, and nothing was lost. One that does not reach
+ * into such a frame says nothing of it: those of smaller frames in front of it may be late as well.
  */
 #include "base/log.h"
 #include "base/util.h"
@@ -36,11 +37,14 @@ void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn)
 		flow->big = TCP_BIG_YES;
 }
 
-void tcp_big_sent(struct tcp_flow *flow, uint32_t end)
+void tcp_big_sent(struct tcp_flow *flow, uint32_t seq, uint32_t len)
 {
 	tcp_count(flow, COUNTER_TCP_BIG);
+	if (!flow->big_is_under_way)
+		flow->big_first = seq;
 	flow->big_is_under_way = true;
-	flow->big_end = end;
+	flow->big_last = seq;
+	flow->big_end = seq + len;
 }
 
 static void lost(struct tcp_flow *flow)
@@ -52,15 +56,24 @@ static void lost(struct tcp_flow *flow)
 			 "no more");
 }
 
+/* The acknowledgement reaches into a large frame that was in doubt. */
+static void judge(struct tcp_flow *flow)
+{
+	/* Nothing but what was sent again has arrived. */
+	if (!seq_after(flow->snd_una, flow->again_end)) {
+		lost(flow);
+		return;
+	}
+	flow->big = TCP_BIG_YES;
+	flow->big_first = flow->big_last;
+}
+
 void tcp_big_acked(struct tcp_flow *flow)
 {
 	if (!flow->big_is_under_way)
 		return;
-	/* Nothing but what was sent again has arrived, or it was there already. */
-	if (flow->big == TCP_BIG_DOUBTED && !seq_after(flow->snd_una, flow->again_end))
-		lost(flow);
-	else if (flow->big == TCP_BIG_DOUBTED)
-		flow->big = TCP_BIG_YES;
+	if (flow->big == TCP_BIG_DOUBTED && seq_after(flow->snd_una, flow->big_first))
+		judge(flow);
 	if (seq_before(flow->snd_una, flow->big_end))
 		return;
 	flow->big_is_under_way = false;
@@ -70,7 +83,7 @@ void tcp_big_acked(struct tcp_flow *flow)
 
 void tcp_big_missed(struct tcp_flow *flow, uint32_t len)
 {
-	if (flow->big != TCP_BIG_YES || !flow->big_is_under_way)
+	if (flow->big == TCP_BIG_NEVER || !flow->big_is_under_way)
 		return;
 	flow->big = TCP_BIG_DOUBTED;
 	flow->again_end = flow->snd_una + len;

@@ -131,8 +131,8 @@ bool tcp_is_blocked(const struct tcp_flow *flow);
 
 /* Whether the container may be sent frames beyond 64 KiB, as its SYN tells. */
 void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn);
-/* One was sent that ends before `end`. */
-void tcp_big_sent(struct tcp_flow *flow, uint32_t end);
+/* One was sent, of `len` bytes from `seq` on. */
+void tcp_big_sent(struct tcp_flow *flow, uint32_t seq, uint32_t len);
 /* What was sent is acknowledged up to snd_una. */
 void tcp_big_acked(struct tcp_flow *flow);
 /* `len` bytes from snd_una on are about to be sent again. */

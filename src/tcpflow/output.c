@@ -373,14 +373,17 @@ static bool has_tso(const struct tcp_flow *flow)
 	return flow->owner->config.link && flow->owner->config.link->offloads & bit;
 }
 
-/* Whole segments, so that none but the last is short. */
+/* So that none but the last segment is short. */
+static uint32_t whole_segments(const struct tcp_flow *flow, uint32_t max)
+{
+	return MAX(max / flow->mss, 1) * flow->mss;
+}
+
 static uint32_t frame_payload_max(const struct tcp_flow *flow)
 {
-	uint32_t max = flow->big == TCP_BIG_YES ? LINK_BIG_PAYLOAD : PAYLOAD_MAX;
-
 	if (!has_tso(flow))
 		return flow->mss;
-	return MAX(max / flow->mss, 1) * flow->mss;
+	return whole_segments(flow, flow->big == TCP_BIG_YES ? LINK_BIG_PAYLOAD : PAYLOAD_MAX);
 }
 
 static uint8_t habit_after(uint8_t habit, bool was_soon)
@@ -428,7 +431,7 @@ static uint32_t send_data(struct tcp_flow *flow, uint32_t offset, uint32_t len)
 	if (n <= PAYLOAD_MAX)
 		return (uint32_t)n;
 	if (is_taken)
-		tcp_big_sent(flow, out.seq + (uint32_t)n);
+		tcp_big_sent(flow, out.seq, (uint32_t)n);
 	else
 		flow->big = TCP_BIG_NEVER; /* no memory in such large pieces */
 	return is_taken ? (uint32_t)n : send_data(flow, offset, len);
@@ -509,13 +512,15 @@ void tcp_send_pending(struct tcp_flow *flow)
 
 void tcp_retransmit(struct tcp_flow *flow)
 {
+	uint32_t len = MIN(flow->down.len, whole_segments(flow, PAYLOAD_MAX));
+
 	tcp_count(flow, COUNTER_TCP_RETRANSMITS);
 	flow->rtt.is_measuring = false;
-	tcp_big_missed(flow, MIN(flow->down.len, PAYLOAD_MAX));
+	tcp_big_missed(flow, len);
 	if (!flow->snd_wnd)
 		tcp_send_probe(flow);
-	else if (flow->down.len)
-		send_data(flow, 0, MIN(flow->down.len, MAX(flow->snd_wnd, 1)));
+	else if (len)
+		send_data(flow, 0, MIN(len, MAX(flow->snd_wnd, 1)));
 	else
 		send_fin(flow);
 	flow->retransmit_ns = tcp_now_ns(flow) + tcp_rtt_timeout(&flow->rtt);

@@ -69,7 +69,7 @@
 enum tcp_big {
 	TCP_BIG_NEVER,
 	TCP_BIG_YES,
-	TCP_BIG_DOUBTED, /* one may have been lost: the next acknowledgement tells */
+	TCP_BIG_DOUBTED, /* one may have been lost: the acknowledgement that reaches it tells */
 };
 
 struct tcp_flow {
@@ -95,8 +95,10 @@ struct tcp_flow {
 	uint32_t recover;
 	enum tcp_big big;
 	bool big_is_under_way;
-	uint32_t big_end;   /* what follows the last frame of that size */
-	uint32_t again_end; /* what follows that which was sent again, in doubt */
+	uint32_t big_first, big_last; /* where the first frame of that size that may be lost begins,
+				       * and the last */
+	uint32_t big_end;             /* what follows the last */
+	uint32_t again_end;           /* what follows that which was sent again, in doubt */
 	struct tcp_rtt rtt;
 
 	/* What is to be done. */
