@@ -259,6 +259,7 @@ static int open_link(struct start *start, struct tap_link *link)
 	if (r != 0)
 		return r;
 	tap_link_init(link, start->tap.fd, start->tap.vnet_len);
+	tap_link_find_mac(link);
 	link->link.offloads = start->tap.offloads | more_offloads(options, start->tap.offloads);
 	link->link.queue_len = start->tap.queue_len;
 	return 0;

@@ -15,6 +15,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "wire/eth.h"
+
 #define LINK_HEADER_LEN 12
 /* The largest frame: 64 KiB behind an IPv6 header, an Ethernet header and a VLAN tag. */
 #define LINK_FRAME_MAX (65536 + 40 + 18)
@@ -55,5 +57,6 @@ struct link {
 	const struct link_ops *ops;
 	int fd; /* to be watched for EPOLLIN; -1: none */
 	uint32_t offloads;
-	uint32_t queue_len; /* frames that can wait for us, more are lost; 0: the sender waits */
+	uint32_t queue_len;  /* frames that can wait for us, more are lost; 0: the sender waits */
+	struct eth_addr mac; /* of the container's end; zero: not known */
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -108,6 +109,14 @@ static const struct link_ops tap_ops = {
 void tap_link_init(struct tap_link *tap, int fd, uint8_t vnet_len)
 {
 	*tap = (struct tap_link){.link = {.ops = &tap_ops, .fd = fd}, .vnet_len = vnet_len};
+}
+
+void tap_link_find_mac(struct tap_link *tap)
+{
+	struct ifreq request = {0};
+
+	if (ioctl(tap->link.fd, SIOCGIFHWADDR, &request) == 0)
+		memcpy(&tap->link.mac, request.ifr_hwaddr.sa_data, sizeof(tap->link.mac));
 }
 
 void tap_link_init_socket(struct tap_link *tap, int fd)

@@ -17,5 +17,7 @@ struct tap_link {
 
 /* Takes the descriptor, which must be non-blocking. */
 void tap_link_init(struct tap_link *tap, int fd, uint8_t vnet_len);
+/* Asks the device for its address: link.mac. Before the sandbox. */
+void tap_link_find_mac(struct tap_link *tap);
 /* A bess client: no headers, and an empty read may be the end. */
 void tap_link_init_socket(struct tap_link *tap, int fd);

@@ -4,9 +4,10 @@
  * byte, since each is a walk through its kernel that wakes the reader. The kernel takes them where
  * the link says LINK_BIG_TCP, but it cuts them into single segments to pass them on, while it
  * passes on those of 64 KiB whole. So they are for connections that end in the container's own
- * namespace, whose packets come with the time to live that they began with. Something on the way
- * may throw them away unseen, like filters that believe the length in the header: what is lost once
- * is sent again in smaller ones, and for the rest of the connection it stays at that, unless the
+ * namespace: no bridge is in front, so packets come from the link's own Ethernet address, and no
+ * router, so they come with the time to live that they began with. Something on the way may throw
+ * them away unseen, like filters that believe the length in the header: what is lost once is sent
+ * again in smaller ones, and for the rest of the connection it stays at that, unless the
  * acknowledgement reaches beyond what was sent again, and nothing was lost. One that does not reach
  * into such a frame says nothing of it: those of smaller frames in front of it may be late as well.
  */
@@ -14,10 +15,11 @@
 #include "base/util.h"
 #include "tcpflow/internal.h"
 
-/* Connections in a row that have lost one, until no other tries. */
+/* Connections in a row that have lost one, until none tries, but for one in a while. */
 #define DOUBTS_MAX 3
+#define RETRY_NS   (60 * NS_PER_SEC)
 
-static uint8_t *doubts(struct tcp_flow *flow)
+static struct tcp_big_doubt *doubt_of(struct tcp_flow *flow)
 {
 	return &flow->owner->big_doubts[flow->flow.key.family == AF_INET6];
 }
@@ -28,13 +30,24 @@ static bool is_initial_ttl(uint8_t ttl)
 	return ttl == 64 || ttl == 128 || ttl == 255;
 }
 
+static bool ends_at_link(const struct link *link, const struct tcp_segment *syn)
+{
+	const struct eth_header *eth = (const struct eth_header *)syn->frame;
+
+	return is_initial_ttl(syn->packet->ttl) && !memcmp(&eth->src, &link->mac, sizeof(eth->src));
+}
+
 void tcp_big_begin(struct tcp_flow *flow, const struct tcp_segment *syn)
 {
 	const struct link *link = flow->owner->config.link;
+	struct tcp_big_doubt *doubt = doubt_of(flow);
 
-	if (link && link->offloads & LINK_BIG_TCP && is_initial_ttl(syn->packet->ttl) &&
-		*doubts(flow) < DOUBTS_MAX)
-		flow->big = TCP_BIG_YES;
+	if (!link || !(link->offloads & LINK_BIG_TCP) || !ends_at_link(link, syn))
+		return;
+	if (doubt->n == DOUBTS_MAX && tcp_now_ns(flow) < doubt->until_ns)
+		return;
+	doubt->until_ns = tcp_now_ns(flow) + RETRY_NS;
+	flow->big = TCP_BIG_YES;
 }
 
 void tcp_big_sent(struct tcp_flow *flow, uint32_t seq, uint32_t len)
@@ -49,11 +62,13 @@ void tcp_big_sent(struct tcp_flow *flow, uint32_t seq, uint32_t len)
 
 static void lost(struct tcp_flow *flow)
 {
+	struct tcp_big_doubt *doubt = doubt_of(flow);
+
 	flow->big = TCP_BIG_NEVER;
 	tcp_count(flow, COUNTER_TCP_BIG_LOST);
-	if (*doubts(flow) < DOUBTS_MAX && ++*doubts(flow) == DOUBTS_MAX)
-		log_info("frames of more than 64 KiB do not arrive in the container, and are sent "
-			 "no more");
+	if (doubt->n < DOUBTS_MAX && ++doubt->n == DOUBTS_MAX)
+		log_info("frames of more than 64 KiB do not arrive in the container, which is "
+			 "tried again once a minute");
 }
 
 /* The acknowledgement reaches into a large frame that was in doubt. */
@@ -78,7 +93,7 @@ void tcp_big_acked(struct tcp_flow *flow)
 		return;
 	flow->big_is_under_way = false;
 	if (flow->big == TCP_BIG_YES)
-		*doubts(flow) = 0;
+		doubt_of(flow)->n = 0;
 }
 
 void tcp_big_missed(struct tcp_flow *flow, uint32_t len)

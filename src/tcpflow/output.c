@@ -381,9 +381,11 @@ static uint32_t whole_segments(const struct tcp_flow *flow, uint32_t max)
 
 static uint32_t frame_payload_max(const struct tcp_flow *flow)
 {
+	bool is_big = flow->big == TCP_BIG_YES && flow->snd_wnd > UINT16_MAX;
+
 	if (!has_tso(flow))
 		return flow->mss;
-	return whole_segments(flow, flow->big == TCP_BIG_YES ? LINK_BIG_PAYLOAD : PAYLOAD_MAX);
+	return whole_segments(flow, is_big ? LINK_BIG_PAYLOAD : PAYLOAD_MAX);
 }
 
 static uint8_t habit_after(uint8_t habit, bool was_soon)

@@ -173,7 +173,10 @@ struct tcpflow {
 	struct buffer_pool pool;
 	struct list ready, hungry, waiting, resolving, dialled;
 	struct timer trim_timer;
-	uint8_t big_doubts[2]; /* of IPv4 and IPv6 (big.c) */
+	struct tcp_big_doubt {
+		uint8_t n;
+		int64_t until_ns;
+	} big_doubts[2]; /* of IPv4 and IPv6 (big.c) */
 	/* Of each kind there may be max_half_open, so that neither takes the other's room. */
 	uint32_t n_half_open; /* the container's dials */
 	uint32_t n_arriving;  /* clients for whom it is dialled */

@@ -174,6 +174,7 @@ static void choose_link(struct world *world)
 		.ops = &world_link_ops,
 		.fd = -1,
 		.offloads = offloads[rng_below(rng, ARRAY_SIZE(offloads))],
+		.mac = near_mac,
 	};
 	if (rng_chance(rng, 5000))
 		world->queue_len = (uint32_t)rng_scale(rng, 16, 2000);

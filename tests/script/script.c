@@ -334,6 +334,8 @@ static bool set(struct script *script, const char *name, struct words *words)
 		config->our_isn = words_number(script, words);
 	} else if (!strcmp(name, "near-isn")) {
 		script->near_isn = words_number(script, words);
+	} else if (!strcmp(name, "behind-bridge")) {
+		config->behind_bridge = true;
 	} else if (!strcmp(name, "no-host-loopback")) {
 		config->host_loopback = false;
 	} else {

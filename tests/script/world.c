@@ -80,10 +80,11 @@ static const struct link_ops link_ops = {.send = fake_link_send};
 
 /* ---- the next hop: the container itself, when it is known ---- */
 
+static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
+
 static bool fake_find(
 	struct next_hop *next_hop, const struct ip_addr *addr, bool again, struct eth_addr *ret_mac)
 {
-	static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
 	struct world *world = container_of(next_hop, struct world, next_hop);
 
 	world->n_asked += again || world->neighbor_is_unknown;
@@ -185,6 +186,8 @@ void world_init(struct world *world, const struct world_config *config)
 	};
 
 	world->link = (struct link){.ops = &link_ops, .fd = -1, .offloads = config->offloads};
+	if (!config->behind_bridge)
+		world->link.mac = near_mac;
 	world->host.ops = &world_host_ops;
 	world->next_hop.ops = &next_hop_ops;
 	world->usage = usage_new();
@@ -320,8 +323,6 @@ int world_arrive(struct world *world, struct conversation *c)
 
 void world_hear(struct world *world, const struct ip_addr *addr)
 {
-	static const struct eth_addr near_mac = {{0x02, 0, 0, 0, 0, 1}};
-
 	tcpflow_neighbor(&world->tcpflow, addr, &near_mac);
 }
 

@@ -154,6 +154,7 @@ struct near_frame {
 struct world_config {
 	bool ip6;
 	bool host_loopback;
+	bool behind_bridge; /* the container is not the link's own end */
 	uint32_t offloads, max_flows, queue_len, mtu;
 	size_t memory;
 	uint32_t our_isn; /* of the first conversation, when its SYN comes at once */

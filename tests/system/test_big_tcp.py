@@ -79,6 +79,27 @@ def test_behind_a_router(host, container, helper, family):
     assert one.counters()["tcp_big"] == 0
 
 
+def test_behind_a_bridge(host, container, helper):
+    """The tap as a port of it: packets come with the Ethernet address of whoever sends them."""
+    one = start(helper, container)
+    inner = host.add(Container(container))
+    container.shell(f"""
+        ip link add to_inner type veth peer name eth0 netns {inner.pid}
+        ip link add bridge0 type bridge
+        ip link set to_inner master bridge0
+        ip link set tap0 master bridge0
+        ip link set to_inner up
+        ip link set bridge0 up
+        """)
+    inner.shell("""
+        ip link set eth0 up
+        ip address add 10.0.2.101/24 dev eth0
+        ip route add default via 10.0.2.2
+        """)
+    download(host, inner, "ipv4")
+    assert one.counters()["tcp_big"] == 0
+
+
 def filter_input(container, rule):
     """Skips where the kernel has no nftables, or nobody has nft."""
     done = container.shell(f"""
@@ -102,7 +123,7 @@ def test_a_filter_that_follows_connections(host, container, helper):
 @pytest.mark.parametrize("family,rule", [
     ("ipv4", "meta nfproto ipv4 @nh,16,16 0"), ("ipv6", "meta nfproto ipv6 @nh,32,16 0")])
 def test_they_are_thrown_away(host, container, helper, family, rule):
-    """By a filter that believes the length in the header; after three connections none is tried."""
+    """By a filter that believes the length in the header; after three connections none tries."""
     one = start(helper, container)
     filter_input(container, rule)
     download_until(host, container, family, lambda: one.counters()["tcp_big_lost"] == 3)
