@@ -111,6 +111,7 @@ struct world {
 	struct host host;
 	int link_error;               /* what sending gives, 0: it works */
 	int dial_error;               /* what the next dial gives */
+	bool dials_at_once;           /* the next connection stands when it returns */
 	int adopt_error, claim_error; /* likewise of a client */
 	struct next_hop next_hop;
 	bool neighbor_is_unknown;
