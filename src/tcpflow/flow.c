@@ -205,6 +205,16 @@ static int dial(struct tcp_flow *flow, const struct ip_addr *dst, uint16_t port)
 	}
 }
 
+/* To this host itself a connection stands when connect(2) returns. The event says so, too, but not
+ * before the next turn, and the container waits. */
+static void look_at_once(struct tcp_flow *flow)
+{
+	struct host *host = flow->owner->config.host;
+
+	if (flow->fd >= 0 && host->ops->is_connected(host, flow->fd))
+		tcp_event(flow, TCP_EVENT_CONNECTED, NULL);
+}
+
 void tcp_flow_open(struct tcpflow *tcpflow, const struct tcp_segment *syn)
 {
 	struct tcp_flow *flow = NULL;
@@ -228,8 +238,10 @@ void tcp_flow_open(struct tcpflow *tcpflow, const struct tcp_segment *syn)
 	set_up_dialing(flow, tcpflow, syn);
 	r = dial(flow, &syn->packet->dst, key.far_port);
 	count(tcpflow->config.counters, COUNTER_TCP_OPENED);
-	if (r == 0)
+	if (r == 0) {
+		look_at_once(flow);
 		return;
+	}
 	flow->error = (struct host_error){.error = -r};
 	tcp_event(flow, TCP_EVENT_DIAL_FAILED, NULL);
 }

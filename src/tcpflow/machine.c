@@ -323,18 +323,10 @@ static void enter_time_wait(struct tcp_flow *flow)
 	flow->idle_ns = tcp_now_ns(flow) + TCP_TIME_WAIT_NS;
 }
 
-/* A peer that says nothing is asked more often while one direction is closed. */
 static void enter_half_closed(struct tcp_flow *flow, enum tcp_state state)
 {
-	struct host *host = flow->owner->config.host;
-	unsigned int idle_s = TCP_HALF_CLOSED_IDLE_NS / NS_PER_SEC;
-
 	tcp_flow_set_state(flow, state);
 	flow->idle_ns = tcp_now_ns(flow) + TCP_HALF_CLOSED_IDLE_NS;
-	if (flow->far_pace_s && flow->far_pace_s <= idle_s)
-		return;
-	flow->far_pace_s = idle_s;
-	host->ops->tcp_keepalive(host, flow->fd, idle_s);
 }
 
 static void take_fin_ack(struct tcp_flow *flow)
@@ -455,10 +447,27 @@ static void synchronized_delayed_ack(struct tcp_flow *flow, const struct tcp_seg
 	tcp_send_ack(flow);
 }
 
+/* A peer that says nothing is asked more often while one direction is closed. It is soon enough to
+ * say so when that has lasted for the time of the first probe: the kernel counts from the peer's
+ * last word. Most flows are over long before. */
+static void quicken_far(struct tcp_flow *flow)
+{
+	struct host *host = flow->owner->config.host;
+	unsigned int idle_s = TCP_HALF_CLOSED_IDLE_NS / NS_PER_SEC;
+
+	if (flow->state != TCP_CLOSE_WAIT && flow->state != TCP_FIN_WAIT_2)
+		return;
+	if (flow->far_pace_s && flow->far_pace_s <= idle_s)
+		return;
+	flow->far_pace_s = idle_s;
+	host->ops->tcp_keepalive(host, flow->fd, idle_s);
+}
+
 static void synchronized_idle(struct tcp_flow *flow, const struct tcp_segment *segment)
 {
 	int64_t now_ns = tcp_now_ns(flow), due_ns = flow->heard_ns + idle_interval_ns(flow);
 
+	quicken_far(flow);
 	flow->idle_ns = due_ns;
 	if (now_ns < due_ns)
 		return;

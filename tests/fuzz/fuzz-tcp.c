@@ -329,6 +329,7 @@ static void op_event(struct cursor *in, unsigned int argument)
 		far->error = errors[argument % ARRAY_SIZE(errors)];
 	if (chosen & 0x80)
 		far->in_ended = true;
+	far->is_connected = true;
 	tcpflow_host_ready(&world.tcpflow, far->handle, events);
 	check_flows();
 }
@@ -346,6 +347,7 @@ static void op_supply(struct cursor *in, unsigned int argument)
 		far->in += n_in;
 	far->room += n_out;
 	far->in_ended |= argument & 8;
+	far->is_connected = true;
 	if (far->is_up)
 		far->error = errors[argument % ARRAY_SIZE(errors)];
 	tcpflow_host_ready(&world.tcpflow, far->handle,

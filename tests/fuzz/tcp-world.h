@@ -22,6 +22,7 @@
 /* What the host says of a descriptor. */
 struct far {
 	bool is_open, is_up;
+	bool is_connected; /* at once, or an event has come */
 	int error;         /* of the next calls, 0: none */
 	uint32_t in, room; /* bytes that can be received, and sent, now */
 	uint32_t in_offset, out_offset;
@@ -117,7 +118,9 @@ static int host_dial(struct host *host, const struct host_dial *dial, struct han
 	/* One in eight ports cannot be dialled. */
 	if (dial->port % 8 == 7)
 		return -EADDRNOTAVAIL;
-	world.far[fd] = (struct far){.is_open = true, .handle = handle};
+	/* And to one in eight the connection stands at once. */
+	world.far[fd] = (struct far){
+		.is_open = true, .handle = handle, .is_connected = dial->port % 8 == 6};
 	/* Else another nameserver for the same flow. */
 	if (track->generation != handle.generation || !handle.generation)
 		*track = (struct track){.generation = handle.generation,
@@ -248,10 +251,9 @@ static void host_nameserver_said(
 	ALWAYS(addr->family == AF_INET);
 }
 
-/* No event comes before. */
 static bool host_is_connected(struct host *host, int fd)
 {
-	return far_of(fd)->is_open;
+	return far_of(fd)->is_connected;
 }
 
 /* Its peer's kernel has taken all. */

@@ -97,12 +97,15 @@ static void arrive(struct script *script, struct conversation *c, struct words *
 static bool take_error(struct script *script, struct words *words)
 {
 	struct world *world = script->world;
-	int *error = words_accept(words, "dial") ? &world->dial_error
-		: words_accept(words, "adopt")   ? &world->adopt_error
-		: words_accept(words, "claim")   ? &world->claim_error
-						 : NULL;
+	bool is_dial = words_accept(words, "dial");
+	int *error = is_dial                   ? &world->dial_error
+		: words_accept(words, "adopt") ? &world->adopt_error
+		: words_accept(words, "claim") ? &world->claim_error
+					       : NULL;
 
-	if (error)
+	if (is_dial && words_accept(words, "connected"))
+		world->dials_at_once = true;
+	else if (error)
 		*error = words_errno(script, words);
 	return error;
 }

@@ -117,6 +117,8 @@ static int fake_dial(struct host *host, const struct host_dial *dial, struct han
 	if (error)
 		return -error;
 	add_socket(world, c)->handle = handle;
+	c->socket->is_connected = world->dials_at_once;
+	world->dials_at_once = false;
 	return fd_of(world, c->socket);
 }
 

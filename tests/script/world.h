@@ -112,6 +112,7 @@ struct world {
 	int link_error;               /* what sending gives, 0: it works */
 	bool link_is_narrow;          /* it has no memory for frames beyond 64 KiB */
 	int dial_error;               /* what the next dial gives */
+	bool dials_at_once;           /* the next connection stands when it returns */
 	int adopt_error, claim_error; /* likewise of a client */
 	struct next_hop next_hop;
 	bool neighbor_is_unknown;
