@@ -23,6 +23,9 @@
 /* And bytes: two of the largest frames take a tenth of a millisecond. */
 #define LINK_BATCH_BYTES (128 * 1024)
 
+/* So late no timer is but after a pause; rounding and a turn's work are below. */
+#define LATE_NS (10 * NS_PER_MS)
+
 /* How long bytes that the container was told have arrived are still written at the end. */
 #define DRAIN_NS (1 * NS_PER_SEC)
 /* And before the tap is closed, whose name is wanted soon: so long, and so many turns in any case,
@@ -270,8 +273,8 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	r = loop_wait(&relay->loop, deadline_ns, dispatch, relay);
 	if (r < 0)
 		return log_errno(LOG_LEVEL_ERROR, r, "cannot wait for events");
-	/* What a timer waits for may stand behind others. */
-	if (timer_heap_next(&relay->loop.timers) <= relay->loop.now_ns)
+	/* We were kept from running, and what a timer waits for may stand behind others. */
+	if (timer_heap_next(&relay->loop.timers) <= relay->loop.now_ns - LATE_NS)
 		relay->link_batch = LINK_BATCH;
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
