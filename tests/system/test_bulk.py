@@ -2,7 +2,6 @@
 """Large TCP transfers through the relay, every byte compared. A 64th of the sizes of the soak."""
 import json
 import signal
-import time
 
 import pytest
 
@@ -142,7 +141,7 @@ def test_stopped_helper(host, container, helper):
         with receiver, sender:
             for _ in range(5):
                 one.process.send_signal(signal.SIGSTOP)
-                time.sleep(0.3)  # three times the retransmission timeout
+                one.pause(0.3)  # three times the retransmission timeout
                 one.process.send_signal(signal.SIGCONT)
             receiver.result()
             sender.result()
