@@ -43,8 +43,7 @@ def download_until(host, client, family, is_enough):
 def test_they_are_sent(host, container, helper, family):
     one = start(helper, container)
     download_until(host, container, family, lambda: one.counters()["tcp_big"] > 10)
-    counters = one.counters()
-    assert counters["tcp_big_lost"] == 0 and counters["tcp_retransmits"] == 0
+    assert one.counters()["tcp_big_lost"] == 0
 
 
 @pytest.mark.parametrize("why", ["--disable-feature=big-tcp", "--pcap"])
