@@ -276,6 +276,8 @@ static int turn(struct relay *relay, int64_t deadline_ns)
 	/* We were kept from running, and what a timer waits for may stand behind others. */
 	if (timer_heap_next(&relay->loop.timers) <= relay->loop.now_ns - LATE_NS)
 		relay->link_batch = LINK_BATCH;
+	if (relay->link_events && relay->link_batch > 1 && relay->has_stack)
+		stack_answer(&relay->stack);
 	if (relay->link_events)
 		take_frames(relay, relay->link_events);
 	loop_expire(&relay->loop);

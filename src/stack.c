@@ -220,6 +220,11 @@ struct forward_backend *stack_publish_backend(struct stack *stack)
 	return publish_backend(stack->publish);
 }
 
+void stack_answer(struct stack *stack)
+{
+	tcpflow_answer(&stack->tcpflow);
+}
+
 /* Clients that were accepted go on in the same turn. */
 bool stack_finish(struct stack *stack)
 {

@@ -70,6 +70,8 @@ int stack_max_fd(uint64_t limit);
 struct forward_backend *stack_publish_backend(struct stack *stack);
 /* An event of one of its descriptors: of TCP, UDP, echo requests, DNS and published ports. */
 void stack_ready(struct stack *stack, struct handle handle, uint32_t events);
+/* Before frames of which there are many: short answers of the host's do not wait for these. */
+void stack_answer(struct stack *stack);
 /* The end of a turn. Returns true when there is more to do at once. */
 bool stack_finish(struct stack *stack);
 /* The link is gone or going: what was acknowledged is still written to the host, the rest ends. */

@@ -331,6 +331,28 @@ static void make_room(struct tcpflow *tcpflow)
 	}
 }
 
+/* It fills what recv(2) is given: others do not wait for it. */
+static bool is_bulk(const struct tcp_flow *flow)
+{
+	return flow->n_chunks > 1;
+}
+
+void tcpflow_answer(struct tcpflow *tcpflow)
+{
+	struct list turn, *node;
+
+	list_init(&turn);
+	list_move(&turn, &tcpflow->ready);
+	while ((node = list_take(&turn))) {
+		struct tcp_flow *flow = container_of(node, struct tcp_flow, ready);
+
+		if (is_bulk(flow))
+			tcp_flow_schedule(flow);
+		else
+			step(flow);
+	}
+}
+
 bool tcpflow_finish(struct tcpflow *tcpflow)
 {
 	struct list turn, *node;

@@ -231,6 +231,9 @@ void tcpflow_near_error(struct tcpflow *tcpflow, const uint8_t *frame, const str
 void tcpflow_reset_all(struct tcpflow *tcpflow, const struct usage *usage);
 /* `events` are epoll's. */
 void tcpflow_host_ready(struct tcpflow *tcpflow, struct handle handle, uint32_t events);
+/* Before frames of which there are many: what the host has said goes to the container first, where
+ * that is not much. */
+void tcpflow_answer(struct tcpflow *tcpflow);
 /* The end of a turn. Returns true when there is more to do at once. */
 bool tcpflow_finish(struct tcpflow *tcpflow);
 /* The link is gone or going: no frame will be read or written any more. What the container was told

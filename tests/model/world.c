@@ -430,6 +430,8 @@ static bool turn(struct world *world)
 		timer_heap_expire(&world->timers, timer_heap_next(&world->timers));
 	timer_heap_expire(&world->loop.timers, now_ns(world));
 	far_dispatch(world);
+	if (rng_below(&world->rng, 2))
+		tcpflow_answer(&world->tcpflow);
 	take_frames(world);
 	world->has_more = tcpflow_finish(&world->tcpflow);
 	check_flows(world);

@@ -580,6 +580,14 @@ static void reset_all(struct script *script)
 	script->turn_is_open = true;
 }
 
+/* The relay does so when there are many frames. */
+static void answer(struct script *script)
+{
+	if (!script->turn_is_open)
+		world_fail(script->world, "nothing has happened in this turn");
+	tcpflow_answer(&script->world->tcpflow);
+}
+
 static void play_words(struct script *script, struct words *words)
 {
 	const char *word = words_take(words);
@@ -598,6 +606,10 @@ static void play_words(struct script *script, struct words *words)
 		return;
 	if (is_actor(word)) {
 		act_for_all(script, words->word[words->at - 1], words);
+		return;
+	}
+	if (!strcmp(word, "answer")) {
+		answer(script);
 		return;
 	}
 	end_turn(script);
