@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a side of a benchmark is set up: its settings, published ports, and the kernel's own link."""
+"""How a side of a benchmark is set up: its settings, published ports, the kernel's own link, and a plain relay."""
 import contextlib
 import dataclasses
+import fnmatch
 import itertools
 import json
 import os
@@ -75,3 +76,19 @@ class VethLink:
     def __exit__(self, *_):
         with contextlib.suppress(Exception):  # it goes with the container, too
             self.host.shell(f"ip link delete {self.name} 2>/dev/null")
+
+
+class Relay:
+    """A limit: tcp-relay on the host, one thread that copies between two sockets of the loopback. No container.
+
+    What the kernel's scheduler does to any relay in one thread it does to this one. It takes part in the rows
+    that this shows in, whose names are like one of `patterns`.
+    """
+
+    name, is_pasta, patterns = "relay", False, ("beside *",)
+
+
+def takes_part(program, rows):
+    """Whether any of the rows is measured with that program: most are for all."""
+    patterns = getattr(program, "patterns", ("*",))
+    return any(fnmatch.fnmatchcase(row, one) for row in rows for one in patterns)

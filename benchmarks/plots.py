@@ -106,9 +106,11 @@ def charts(results):
 
 
 def colours(results):
+    """Of each program that is in any picture."""
     others = iter(COLOURS)
-    return {label: OURS if results.roles.get(label) == "helper" else next(others, "#000000")
-            for label in results.roles}
+    drawn = {label for chart in charts(results) for label, _ in chart.lines}
+    return {label: OURS if role == "helper" else next(others, "#000000")
+            for label, role in results.roles.items() if label in drawn}
 
 
 # --- matplotlib
@@ -197,8 +199,8 @@ def renderer():
 def draw(results, folder, render, kinds=("svg", "png")):
     """Writes all of them; [(title, file name of the first kind)]."""
     os.makedirs(folder, exist_ok=True)
-    made = []
+    palette, made = colours(results), []
     for chart in charts(results):
-        render(chart, colours(results), [os.path.join(folder, f"{chart.name}.{kind}") for kind in kinds])
+        render(chart, palette, [os.path.join(folder, f"{chart.name}.{kind}") for kind in kinds])
         made.append((chart.title, f"{chart.name}.{kinds[0]}"))
     return made

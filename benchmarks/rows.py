@@ -18,7 +18,7 @@ import sys
 import time
 
 from common import (GATEWAY, Container, Failure, Helper, Host, Process, Program, read_line, write_json)
-from links import Veth, VethLink, as_setting, publish, user_folder
+from links import Relay, Veth, VethLink, as_setting, publish, takes_part, user_folder
 from results import VERDICTS, Results, with_interval
 
 MANY_FILES = 65536
@@ -162,6 +162,12 @@ class Loads:
     def client(self):
         return self.path(f"{self.kind}-client")
 
+    def relay(self, stack):
+        """The ports of a tcp-relay that leads to the server on the loopback."""
+        command = [self.path("tcp-relay"), "127.0.0.1", *(f"{name}={port}" for name, port in self.ports().items())]
+        relay = stack.enter_context(self.host.popen_user(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return answer_of(read_line(relay, 10, "the relay"))
+
     def ports(self, far=None, address="127.0.0.1"):
         """The ports of the server on an address of the host's, or on a far host."""
         key = far or address
@@ -178,19 +184,22 @@ class Loads:
 class Side:
     """One program's container with its helper, or, without a program, the host itself.
 
-    The setting is an MTU or a Setting. With Veth as the program there is a container and no helper.
+    The setting is an MTU or a Setting. With Veth as the program there is a container and no helper; with Relay
+    there is none of both.
     """
 
     def __init__(self, loads, program, setting):
         self.loads, self.program = loads, program
         self.helper, self.container, self.far_container = None, None, None
         self.address, self.setting = "127.0.0.1", as_setting(setting)
-        self.stack = contextlib.ExitStack()
-        if program:
-            with contextlib.ExitStack() as stack:
+        self.relay_ports = None
+        with contextlib.ExitStack() as stack:
+            if isinstance(program, Relay):
+                self.relay_ports = loads.relay(stack)
+            elif program:
                 self.container = stack.enter_context(Container(loads.host))
                 self.connect(stack, program)
-                self.stack = stack.pop_all()
+            self.stack = stack.pop_all()
 
     def connect(self, stack, program):
         setting = self.setting
@@ -231,8 +240,8 @@ class Side:
 
     def start(self, mode, service, *amounts, far=None, **kwargs):
         address = far.address if far else self.address
-        port = self.loads.ports(far, address if self.is_veth else "127.0.0.1")[service]
-        return self.popen([self.loads.client(), address, port, mode, *amounts],
+        ports = self.relay_ports or self.loads.ports(far, address if self.is_veth else "127.0.0.1")
+        return self.popen([self.loads.client(), address, ports[service], mode, *amounts],
                           stdout=subprocess.PIPE, **kwargs)
 
     def run(self, mode, service, *amounts, far=None, seconds=60):
@@ -283,18 +292,20 @@ def is_hopeless(samples, rows):
 
 
 def measure_side_by_side(loads, programs, setting, members, args, record):
-    """Each measurement of all programs, one right after the other."""
+    """Each measurement of all programs that take part in it, one right after the other."""
     with contextlib.ExitStack() as stack:
         sides = []
         for program in programs:
             try:
-                sides.append((program, stack.enter_context(Side(loads, program, setting))))
+                if any(takes_part(program, rows) for rows, *_ in members):
+                    sides.append((program, stack.enter_context(Side(loads, program, setting))))
             except Failure as failure:
                 for rows, *_ in members:
-                    fail(rows, failure, args.wanted, functools.partial(record, program))
+                    if takes_part(program, rows):
+                        fail(rows, failure, args.wanted, functools.partial(record, program))
         for rows, _, function, more in members:
             for program, side in sides:
-                if args.hopeless(program, rows):
+                if not takes_part(program, rows) or args.hopeless(program, rows):
                     continue
                 attempt(rows, lambda: function(side, args, *more), args.wanted, functools.partial(record, program))
                 settle(side)
@@ -324,8 +335,8 @@ def run_rounds(args, programs, samples, measure):
         print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
 
 
-def conduct(args, rows, kind, prepare, sampled, **of_host):
-    """Everything from the arguments to the exit status.
+def conduct(args, rows, kind, prepare, sampled, limits=(), **of_host):
+    """Everything from the arguments to the exit status. `limits` are programs beside loopback that show one.
 
     prepare(loads, peers, stack) gives measure(programs, record), which measures one round of them,
     with None of the host itself. It finds the rows that are wanted in args.wanted.
@@ -343,7 +354,7 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise_limit()
     helpers, peers = programs_of(args)
-    programs = [None, *peers, *helpers]
+    programs = [None, *(one for one in limits if takes_part(one, args.wanted)), *peers, *helpers]
     samples = {program.name if program else "loopback": {} for program in programs}
     args.hopeless = lambda program, rows: is_hopeless(samples[program.name if program else "loopback"], rows)
     with contextlib.ExitStack() as stack:
@@ -368,10 +379,10 @@ def conduct(args, rows, kind, prepare, sampled, **of_host):
 
 def conduct_module(module, args, **of_host):
     """conduct() for a module of rows, which has ROWS, KIND, SAMPLED, ALONE, prepare(args, loads, peers,
-    stack) and measurements(args)."""
+    stack), measurements(args) and perhaps LIMITS."""
     def prepare(loads, peers, stack):
         module.prepare(args, loads, peers, stack)
         return lambda programs, record: measure_round(loads, programs, args, module.measurements(args), record,
                                                       module.ALONE)
 
-    return conduct(args, module.ROWS, module.KIND, prepare, module.SAMPLED, **of_host)
+    return conduct(args, module.ROWS, module.KIND, prepare, module.SAMPLED, getattr(module, "LIMITS", ()), **of_host)

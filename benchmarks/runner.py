@@ -13,7 +13,7 @@ import time
 
 import udp_rows
 from common import SERVER_PORTS, Container, Host, is_root
-from links import Veth, VethLink
+from links import Relay, Veth, VethLink, takes_part
 from results import Results
 from rows import Loads, is_hopeless, keep_awake, measure_round, order_of
 from stats import CONFIDENCE, CONFIDENCE_AGAIN
@@ -53,7 +53,8 @@ class Running:
     """A group with its programs, arguments and samples."""
 
     def __init__(self, group, rows, plan, programs, args):
-        self.group, self.rows, self.plan, self.programs = group, rows, plan, programs
+        self.group, self.rows, self.plan = group, rows, plan
+        self.programs = [one for one in programs if takes_part(one, self.wanted)]
         defaults = {"seconds": 1, "wire_seconds": 3, "stream_seconds": 10, "minute_seconds": 60, "many": args.many,
                     "spawns": 10, "bulk_mib": 1024, "build": args.build, "may_halt": args.may_halt}
         self.args = argparse.Namespace(**{**defaults, **plan.options}, wanted={row.name for row in rows})
@@ -61,7 +62,7 @@ class Running:
             self.args.many = min(self.args.many, group.module.most_connections())
         self.rounds = min(plan.rounds, args.rounds) if args.rounds else plan.rounds
         self.rounds_max = self.rounds if args.rounds or self.rounds == 1 else MORE_ROUNDS * self.rounds
-        self.samples = {name_of(program): {} for program in programs}
+        self.samples = {name_of(program): {} for program in self.programs}
         self.args.hopeless = lambda program, rows: is_hopeless(self.samples[name_of(program)], rows)
         self.loads = None
         self.done = 0  # rounds
@@ -78,8 +79,9 @@ class Running:
 
     def round_s(self, wanted=None):
         """How long a round takes."""
-        total = sum(OVERHEAD_S + self.seconds_of(min(names)) for names in self.units(wanted or self.wanted))
-        return total * self.slowness * len(self.programs)
+        total = sum((OVERHEAD_S + self.seconds_of(min(names))) * sum(takes_part(one, names) for one in self.programs)
+                    for names in self.units(wanted or self.wanted))
+        return total * self.slowness
 
     def seconds_of(self, name):
         if name.startswith("minute"):
@@ -159,7 +161,7 @@ def name_of(program):
 def choose(group, helpers, peers, veth):
     if hasattr(group.module, "programs"):
         return group.module.programs(helpers, peers)
-    known = {"loopback": [None], "veth": [veth] if veth else [], "peer": peers}
+    known = {"loopback": [None], "relay": [Relay()], "veth": [veth] if veth else [], "peer": peers}
     return [program for other in group.others for program in known[other]] + helpers
 
 
@@ -242,8 +244,9 @@ def conduct(args, chosen, helpers, peers, progress):
 def programs_of(running, helpers, peers, veth):
     """Also those that only one group knows."""
     known = {name_of(program) for program in (*helpers, *peers, veth, None)}
-    more = {name_of(program): program for one in running for program in one.programs}
-    return programs_data(helpers, [*peers, *(program for name, program in more.items() if name not in known)], veth)
+    more = {name_of(program): program for one in running for program in one.programs if name_of(program) not in known}
+    limits = [program for program in more.values() if isinstance(program, Relay)]
+    return programs_data(helpers, [*peers, *(one for one in more.values() if one not in limits)], veth, limits)
 
 
 # --- what it ran on
@@ -320,8 +323,8 @@ def about(args, source, begin):
     }
 
 
-def programs_data(helpers, peers, veth):
-    found = [{"name": "loopback", "role": "limit"}]
+def programs_data(helpers, peers, veth, limits):
+    found = [{"name": name, "role": "limit"} for name in ("loopback", *(one.name for one in limits))]
     if veth:
         found.append({"name": "veth", "role": "kernel", "version": f"Linux {os.uname().release}"})
     for role, programs in (("peer", peers), ("helper", helpers)):

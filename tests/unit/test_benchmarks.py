@@ -18,12 +18,14 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
 import docs
 import groups
+import links
 import micro
 import plots
 import results
 import rows
 import runner
 import stats
+import tcp_rows
 
 FOLDER = sys.argv[1]
 STEADY = [10.0, 10.4, 9.6, 10.0, 10.2, 9.8]
@@ -210,6 +212,22 @@ def test_table():
     same(results.table(of(), ("no such row",)), "Not measured.")
 
 
+def with_relay():
+    """A program that has figures in few rows."""
+    beside = row("beside up", {"loopback": six(1.0), "relay": six(10.0), "netns-helper": six(11.0)}, more=False,
+                 targets=[("loopback", 2)])
+    programs = [DATA["programs"][0], {"name": "relay", "role": "limit"}, *DATA["programs"][1:]]
+    return of(rows=[*DATA["rows"], beside], programs=programs)
+
+
+def test_relay_has_a_column_only_where_it_is_measured():
+    data = with_relay()
+    same([name for name, (_, patterns) in groups.TABLES.items() if "relay" in results.table(data, patterns)], ["beside"])
+    line = results.table(data, ("beside *",), with_targets=True).splitlines()[-1]
+    same(line, "| beside up | Gbit/s | 1.00 | 10.0 | 11.0 |  | 11.0x | <= 2x loopback: **missed** |")
+    assert "relay" not in results.versions(data)
+
+
 def test_series_are_no_rows():
     assert "minute" not in results.table(of(), ("*",))
 
@@ -249,6 +267,10 @@ def test_gnuplot_script():
     text = plots.gnuplot_script(chart, plots.colours(of()), "x.svg")
     same(text.count("\ne\n"), len(chart.lines))
     assert 'set output "x.svg"' in text and '"up 1500" 0' in text and plots.OURS in text
+
+
+def test_colours_are_of_those_in_pictures():
+    same(plots.colours(with_relay()), plots.colours(of()))
 
 
 def test_drawing():
@@ -392,6 +414,87 @@ def test_hopeless():
     same(rows.is_hopeless(samples, ["a", "b"]), True)
     samples["a"].append(5.0)
     same(rows.is_hopeless(samples, ["a", "b"]), False)
+
+
+class FakeSide:
+    """Of a program that is not made when its name is in `broken`."""
+    helper, broken = None, ()
+
+    def __init__(self, loads, program, setting):
+        self.name = runner.name_of(program)
+        if self.name in self.broken:
+            raise rows.Failure("broken")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def measured(wanted, broken=()):
+    """What one round records with a helper, a relay and loopback."""
+    def measure(side, args, row):
+        yield row, side.name
+
+    before, rows.Side = rows.Side, type("Side", (FakeSide,), {"broken": broken})
+    try:
+        found = []
+        rows.measure_round(None, [None, links.Relay(), argparse.Namespace(name="netns-helper")],
+                           argparse.Namespace(wanted=wanted, hopeless=lambda *_: False),
+                           [([row], 1500, measure, (row,)) for row in ("up 1500", "beside up")],
+                           lambda program, row, value: found.append((runner.name_of(program), row, value)))
+        return found
+    finally:
+        rows.Side = before
+
+
+def test_relay_takes_part_in_few_rows():
+    same(measured({"up 1500", "beside up"}),
+         [(name, "up 1500", name) for name in ("loopback", "netns-helper")] +
+         [(name, "beside up", name) for name in ("loopback", "relay", "netns-helper")])
+    # Where it has nothing to do, it is not even made.
+    same([name for name, *_ in measured({"up 1500"}, broken=("relay",))], ["loopback", "netns-helper"])
+    same(measured({"up 1500", "beside up"}, broken=("relay",))[0], ("relay", "beside up", "broken"))
+    names = [one.name for one in tcp_rows.ROWS if links.takes_part(links.Relay(), [one.name])]
+    same(names, ["beside up", "beside down"])
+
+
+def test_relay_is_a_limit_of_the_run():
+    helpers = [argparse.Namespace(name="netns-helper", command=["true"])]
+    args = argparse.Namespace(many=1, build="", may_halt=False, rounds=None)
+    for is_quick, patterns, expected in ((False, None, ["loopback", "relay", "netns-helper"]),
+                                         (False, ["up *"], ["loopback", "netns-helper"]),
+                                         (True, None, ["loopback", "netns-helper"])):
+        group = next(one for one in groups.all_groups() if one.name == "TCP")
+        running = runner.Running(group, group.rows(is_quick, patterns), group.plan(is_quick),
+                                 runner.choose(group, helpers, [], None), args)
+        same([runner.name_of(one) for one in running.programs], expected)
+        found = runner.programs_of([running], helpers, [], None)
+        same([(one["name"], one["role"]) for one in found],
+             [(name, "helper" if name == "netns-helper" else "limit") for name in expected])
+
+
+def test_guess_of_a_round():
+    """Counts a program only in the rows that it takes part in."""
+    group = next(one for one in groups.all_groups() if one.name == "TCP")
+    args = argparse.Namespace(many=1, build="", may_halt=False, rounds=None)
+    running = runner.Running(group, group.rows(False, None), group.full, [None, links.Relay()], args)
+    plain = runner.Running(group, group.rows(False, None), group.full, [None], args)
+    same(round(running.round_s({"up 1500"}) - plain.round_s({"up 1500"}), 6), 0)
+    same(round(running.round_s({"beside up"}) - 2 * plain.round_s({"beside up"}), 6), 0)
+
+
+def test_syscalls_are_those_of_an_exchange():
+    """Not those that begin and end the connection, or the tracing."""
+    amounts = []
+    before, tcp_rows.count_syscalls = tcp_rows.count_syscalls, lambda helper, work: 20 + 6 * work()
+    try:
+        side = argparse.Namespace(helper=True, run=lambda mode, service, n: amounts.append(n) or n)
+        same(list(tcp_rows.measure_syscalls(side, None)), [("syscalls", 6)])
+    finally:
+        tcp_rows.count_syscalls = before
+    same(amounts, [tcp_rows.N_TRACED, 3 * tcp_rows.N_TRACED])
 
 
 def test_groups():
