@@ -222,7 +222,8 @@ def with_relay():
 
 def test_relay_has_a_column_only_where_it_is_measured():
     data = with_relay()
-    same([name for name, (_, patterns) in groups.TABLES.items() if "relay" in results.table(data, patterns)], ["beside"])
+    found = [name for name, (_, patterns) in groups.TABLES.items() if "relay" in results.table(data, patterns)]
+    same(found, ["beside"])
     line = results.table(data, ("beside *",), with_targets=True).splitlines()[-1]
     same(line, "| beside up | Gbit/s | 1.00 | 10.0 | 11.0 |  | 11.0x | <= 2x loopback: **missed** |")
     assert "relay" not in results.versions(data)
@@ -417,11 +418,12 @@ def test_hopeless():
 
 
 class FakeSide:
-    """Of a program that is not made when its name is in `broken`."""
-    helper, broken = None, ()
+    """Of a program that is not made when its name is in `broken`; `made` are all that were asked for."""
+    helper, broken, made = None, (), ()
 
     def __init__(self, loads, program, setting):
         self.name = runner.name_of(program)
+        self.made.append(self.name)
         if self.name in self.broken:
             raise rows.Failure("broken")
 
@@ -433,29 +435,30 @@ class FakeSide:
 
 
 def measured(wanted, broken=()):
-    """What one round records with a helper, a relay and loopback."""
+    """What one round records with a helper, a relay and loopback, and whom it has made."""
     def measure(side, args, row):
         yield row, side.name
 
-    before, rows.Side = rows.Side, type("Side", (FakeSide,), {"broken": broken})
+    before, rows.Side = rows.Side, type("Side", (FakeSide,), {"broken": broken, "made": []})
     try:
         found = []
         rows.measure_round(None, [None, links.Relay(), argparse.Namespace(name="netns-helper")],
                            argparse.Namespace(wanted=wanted, hopeless=lambda *_: False),
                            [([row], 1500, measure, (row,)) for row in ("up 1500", "beside up")],
                            lambda program, row, value: found.append((runner.name_of(program), row, value)))
-        return found
+        return found, rows.Side.made
     finally:
         rows.Side = before
 
 
 def test_relay_takes_part_in_few_rows():
-    same(measured({"up 1500", "beside up"}),
+    same(measured({"up 1500", "beside up"})[0],
          [(name, "up 1500", name) for name in ("loopback", "netns-helper")] +
          [(name, "beside up", name) for name in ("loopback", "relay", "netns-helper")])
     # Where it has nothing to do, it is not even made.
-    same([name for name, *_ in measured({"up 1500"}, broken=("relay",))], ["loopback", "netns-helper"])
-    same(measured({"up 1500", "beside up"}, broken=("relay",))[0], ("relay", "beside up", "broken"))
+    same(measured({"up 1500"})[1], ["loopback", "netns-helper"])
+    broken, _ = measured({"up 1500", "beside up"}, broken=("relay",))
+    same([one for one in broken if one[0] == "relay"], [("relay", "beside up", "broken")])
     names = [one.name for one in tcp_rows.ROWS if links.takes_part(links.Relay(), [one.name])]
     same(names, ["beside up", "beside down"])
 
