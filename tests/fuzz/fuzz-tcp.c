@@ -481,7 +481,11 @@ static void operate(struct cursor *in)
 		op_supply(in, argument);
 		break;
 	case OP_FINISH:
-		finish();
+		if (argument == 1)
+			tcpflow_answer(&world.tcpflow);
+		else
+			finish();
+		check_flows();
 		break;
 	case OP_OTHER:
 		op_other(in, argument);
