@@ -81,8 +81,8 @@ class VethLink:
 class Relay:
     """A limit: tcp-relay on the host, one thread that copies between two sockets of the loopback. No container.
 
-    What the kernel's scheduler does to any relay in one thread it does to this one. It takes part in the rows
-    that this shows in, whose names are like one of `patterns`.
+    What it loses to loopback a helper loses by being one thread, not by what it does. It takes part in the rows that
+    this shows in, whose names are like one of `patterns`.
     """
 
     name, is_pasta, patterns = "relay", False, ("beside *",)

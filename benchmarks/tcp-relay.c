@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What any relay in one thread can reach: tcp-relay ADDRESS SERVICE=PORT...
+ * What one thread that does nothing but relay can reach: tcp-relay ADDRESS SERVICE=PORT...
  *
  * It copies between two sockets of ADDRESS, and that is all: no tap, no TCP of its own, no
  * container. A connection to its own port of a service becomes one to PORT. It prints its ports as
