@@ -15,7 +15,8 @@
  * A turn has three steps: what happened is put into flows (tcpflow_input(), tcpflow_host_ready(),
  * timers), flows that have something to do stand in `ready`, and tcpflow_finish() steps each of
  * them once, within a budget: bytes move, one acknowledgement tells of all of them, the ended are
- * freed. Host sockets are watched edge-triggered; `far_readable` and `far_writable` keep what was
+ * freed. Beside many frames tcpflow_answer() has stepped some of them before these. Host sockets
+ * are watched edge-triggered; `far_readable` and `far_writable` keep what was
  * told until a call shows that it is no longer so.
  */
 #pragma once
